@@ -1,0 +1,16 @@
+//! Plain data of Weir: ids, the JobGraph, job and task states, key groups.
+//!
+//! Owns the vocabulary every other crate speaks. Never does I/O, never reads a clock, never starts a thread.
+//! Everybody depends on it; it depends on nothing of ours.
+
+mod ids;
+mod job_graph;
+mod key_group;
+mod states;
+
+pub use ids::{JobId, OperatorId, VertexId};
+pub use job_graph::{
+    DistributionPattern, InvalidJobGraph, JobEdge, JobGraph, JobVertex, OperatorInfo, OperatorKind, Partitioner,
+};
+pub use key_group::{KeyGroup, KeyGroups, MAX_KEY_GROUPS, default_max_parallelism};
+pub use states::{ExecutionState, JobStatus};
