@@ -1,8 +1,14 @@
 //! The JobGraph: what a job's builder produces and every component of the cluster reads.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
-use crate::{OperatorId, VertexId, key_group::MAX_KEY_GROUPS};
+use crate::{OperatorId, VertexId};
+
+#[cfg(test)]
+mod tests;
+mod validate;
+
+pub use validate::InvalidJobGraph;
 
 /// A job as a graph of vertices (chains of fused operators) and edges (exchanges between them).
 ///
@@ -30,7 +36,7 @@ pub struct JobVertex {
     pub operators: Vec<OperatorInfo>,
     /// Number of subtasks, from 1 to `max_parallelism`.
     pub parallelism: u32,
-    /// Number of key groups, at most [`MAX_KEY_GROUPS`].
+    /// Number of key groups, at most [`MAX_KEY_GROUPS`](crate::MAX_KEY_GROUPS).
     pub max_parallelism: u32,
     /// Subtasks of vertices in one group may share a slot.
     pub slot_sharing_group: String,
@@ -108,6 +114,36 @@ pub enum DistributionPattern {
     AllToAll,
     /// Each producer with a contiguous range of consumers, or the other way round.
     Pointwise,
+}
+
+impl JobGraph {
+    /// The edges into the vertex at position `vertex`, in the builder's order.
+    pub fn in_edges(&self, vertex: u32) -> impl Iterator<Item = &JobEdge> {
+        self.edges.iter().filter(move |edge| edge.target == vertex)
+    }
+
+    /// The edges out of the vertex at position `vertex`, in the builder's order.
+    pub fn out_edges(&self, vertex: u32) -> impl Iterator<Item = &JobEdge> {
+        self.edges.iter().filter(move |edge| edge.source == vertex)
+    }
+
+    /// Number of subtasks of all vertices together.
+    pub fn task_count(&self) -> u64 {
+        self.vertices.iter().map(|vertex| u64::from(vertex.parallelism)).sum()
+    }
+
+    /// Whether every source ends by itself, so that the job does.
+    pub fn is_bounded(&self) -> bool {
+        let mut operators = self.vertices.iter().flat_map(|vertex| &vertex.operators);
+        operators.all(|operator| operator.kind != OperatorKind::Source { bounded: false })
+    }
+}
+
+impl JobVertex {
+    /// The vertex's key groups.
+    pub fn key_groups(&self) -> crate::KeyGroups {
+        crate::KeyGroups::new(self.max_parallelism, self.parallelism)
+    }
 }
 
 impl Partitioner {

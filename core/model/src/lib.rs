@@ -8,7 +8,7 @@ mod job_graph;
 mod key_group;
 mod states;
 
-pub use ids::{JobId, OperatorId, VertexId};
+pub use ids::{JobId, OperatorId, ParseIdError, VertexId};
 pub use job_graph::{
     DistributionPattern, InvalidJobGraph, JobEdge, JobGraph, JobVertex, OperatorInfo, OperatorKind, Partitioner,
 };
