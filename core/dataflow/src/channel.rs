@@ -1,0 +1,400 @@
+//! Channels: bounded queues between one producer subtask and one consumer subtask.
+//!
+//! All channels of one input of a consumer live in one [`Inbox`]. A producer in the same process moves its batch in and gets
+//! an empty one back; a producer in another process is represented by the network, which delivers encoded batches against
+//! credits. A full channel makes its producer wait; its neighbours are not affected.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::element::{Control, Element};
+use crate::failure::{FailureKind, TaskError};
+use crate::gate::{GateAction, GateState};
+use crate::net::RemoteChannel;
+use crate::record::Record;
+use crate::task::{TaskShared, Waiting};
+
+/// Returns credit to a producer in another process.
+pub trait CreditReturn: Send + Sync {
+    /// The consumer took `n` batches off the channel.
+    fn return_credit(&self, n: u32);
+}
+
+/// The consumer end of a channel as the network sees it.
+pub trait RemoteInbox: Send + Sync {
+    /// Queues an element; the network holds a credit for it, so there is room. `End` and other controls need no credit.
+    fn deliver(&self, channel: u32, element: RemoteElement);
+    /// The connection to the channel's producer broke before its end.
+    fn producer_lost(&self, channel: u32, reason: String);
+}
+
+/// What the network delivers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemoteElement {
+    /// Encoded records.
+    Batch(crate::element::EncodedBatch),
+    /// A control element.
+    Control(Control),
+}
+
+struct ChannelState<T> {
+    queue: VecDeque<Element<T>>,
+    /// Emptied batches on their way back to the producer, so that steady flow allocates nothing.
+    spare: Vec<Vec<T>>,
+    /// The producer that found the channel full.
+    waiting: Option<Arc<TaskShared>>,
+    credit: Option<Arc<dyn CreditReturn>>,
+    blocked: bool,
+    lost: Option<String>,
+}
+
+struct InboxState<T> {
+    channels: Vec<ChannelState<T>>,
+    /// Unblocked channels with something queued, each at most once, oldest first.
+    ready: VecDeque<u32>,
+    /// Set when the consumer is gone: what arrives is dropped.
+    closed: bool,
+}
+
+/// The consumer side of all channels of one input of one subtask.
+pub struct Inbox<T> {
+    state: Mutex<InboxState<T>>,
+    capacity: usize,
+    consumer: Arc<TaskShared>,
+}
+
+impl<T> fmt::Debug for Inbox<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Inbox of {:?}", self.consumer.id())
+    }
+}
+
+impl<T: Send + 'static> Inbox<T> {
+    /// An inbox of `channels` channels that each hold up to `capacity` batches; `consumer` is woken when something arrives.
+    pub fn new(channels: usize, capacity: usize, consumer: Arc<TaskShared>) -> Arc<Inbox<T>> {
+        let channel = || ChannelState {
+            queue: VecDeque::new(),
+            spare: Vec::new(),
+            waiting: None,
+            credit: None,
+            blocked: false,
+            lost: None,
+        };
+        let channels = (0..channels).map(|_| channel()).collect();
+        let state = InboxState { channels, ready: VecDeque::new(), closed: false };
+        Arc::new(Inbox { state: Mutex::new(state), capacity: capacity.max(1), consumer })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, InboxState<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where to return credit for a channel fed by another process.
+    pub fn set_credit_return(&self, channel: u32, credit: Arc<dyn CreditReturn>) {
+        self.lock().channels[channel as usize].credit = Some(credit);
+    }
+
+    /// Queues `element` unless the channel is full, in which case it comes back and `producer` will be woken.
+    /// On success an emptied batch comes back.
+    fn try_send(&self, channel: u32, element: Element<T>, producer: &Arc<TaskShared>) -> Result<Vec<T>, Element<T>> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if state.closed {
+            return Ok(Vec::new());
+        }
+        let slot = &mut state.channels[channel as usize];
+        if slot.queue.len() >= self.capacity {
+            slot.waiting = Some(producer.clone());
+            return Err(element);
+        }
+        let spare = slot.spare.pop().unwrap_or_default();
+        state.enqueue(channel, element);
+        drop(guard);
+        self.consumer.wake();
+        Ok(spare)
+    }
+
+    /// Takes the next element of any readable channel and gives the emptied `recycle` batch back to its producer.
+    fn poll(&self, recycle: Option<(u32, Vec<T>)>) -> Poll<T> {
+        let mut state = self.lock();
+        if let Some((channel, batch)) = recycle {
+            let spare = &mut state.channels[channel as usize].spare;
+            // A producer has one batch in its hands for each it may get back; more would only hoard memory.
+            if spare.len() < 2 {
+                spare.push(batch);
+            }
+        }
+        let Some(channel) = state.ready.pop_front() else { return Poll::Empty };
+        let slot = &mut state.channels[channel as usize];
+        let Some(element) = slot.queue.pop_front() else {
+            let reason = slot.lost.clone().unwrap_or_else(|| "its channel was empty".to_owned());
+            return Poll::Lost(reason);
+        };
+        // Waking the producer only when half the room is free lets both sides work in runs instead of taking turns.
+        let producer = if slot.queue.len() <= self.capacity / 2 { slot.waiting.take() } else { None };
+        let credit = if matches!(element, Element::Encoded(_)) { slot.credit.clone() } else { None };
+        if !slot.queue.is_empty() || slot.lost.is_some() {
+            state.ready.push_back(channel);
+        }
+        drop(state);
+        if let Some(producer) = producer {
+            producer.wake();
+        }
+        if let Some(credit) = credit {
+            credit.return_credit(1);
+        }
+        Poll::Element(channel, element)
+    }
+
+    fn block(&self, channel: u32) {
+        let mut state = self.lock();
+        state.channels[channel as usize].blocked = true;
+        state.ready.retain(|&c| c != channel);
+    }
+
+    fn unblock_all(&self) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        for (index, slot) in state.channels.iter_mut().enumerate() {
+            if std::mem::take(&mut slot.blocked) && (!slot.queue.is_empty() || slot.lost.is_some()) {
+                state.ready.push_back(index as u32);
+            }
+        }
+    }
+
+    /// Drops what is queued and everything that still arrives; producers no longer wait.
+    fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.ready.clear();
+        let mut producers = Vec::new();
+        for slot in &mut state.channels {
+            slot.queue = VecDeque::new();
+            slot.spare = Vec::new();
+            producers.extend(slot.waiting.take());
+        }
+        drop(state);
+        producers.iter().for_each(|p| p.wake());
+    }
+}
+
+impl<T> InboxState<T> {
+    fn enqueue(&mut self, channel: u32, element: Element<T>) {
+        let slot = &mut self.channels[channel as usize];
+        let was_empty = slot.queue.is_empty();
+        slot.queue.push_back(element);
+        if was_empty && !slot.blocked {
+            self.ready.push_back(channel);
+        }
+    }
+}
+
+impl<T: Send + 'static> RemoteInbox for Inbox<T> {
+    fn deliver(&self, channel: u32, element: RemoteElement) {
+        let element = match element {
+            RemoteElement::Batch(batch) => Element::Encoded(batch),
+            RemoteElement::Control(control) => Element::Control(control),
+        };
+        let mut state = self.lock();
+        if state.closed {
+            // The consumer is gone but its producer must not wait for ever on credit nobody returns.
+            let credit = state.channels[channel as usize].credit.clone();
+            drop(state);
+            if let (Some(credit), Element::Encoded(_)) = (credit, &element) {
+                credit.return_credit(1);
+            }
+            return;
+        }
+        state.enqueue(channel, element);
+        drop(state);
+        self.consumer.wake();
+    }
+
+    fn producer_lost(&self, channel: u32, reason: String) {
+        let mut state = self.lock();
+        let slot = &mut state.channels[channel as usize];
+        slot.lost = Some(reason);
+        if slot.queue.is_empty() && !slot.blocked && !state.closed {
+            state.ready.push_back(channel);
+        }
+        drop(state);
+        self.consumer.wake();
+    }
+}
+
+enum Poll<T> {
+    Element(u32, Element<T>),
+    Lost(String),
+    Empty,
+}
+
+/// What a gate hands to its task.
+#[derive(Debug)]
+pub enum GateEvent<T> {
+    /// Records of one channel, by ownership. Give the emptied batch back with [`Gate::recycle`].
+    Batch(u32, Vec<T>),
+    /// Encoded records of one channel.
+    Encoded(crate::element::EncodedBatch),
+    /// A control element changed something for the task.
+    Action(GateAction),
+    /// Nothing to read right now.
+    Empty,
+}
+
+/// The consumer's handle to one input: reads elements in arrival order, round robin over its channels.
+#[derive(Debug)]
+pub struct Gate<T: Send + 'static> {
+    inbox: Arc<Inbox<T>>,
+    state: GateState,
+    recycle: Option<(u32, Vec<T>)>,
+}
+
+impl<T: Send + 'static> Gate<T> {
+    /// The gate over `inbox`.
+    pub fn new(inbox: Arc<Inbox<T>>) -> Gate<T> {
+        let channels = inbox.lock().channels.len();
+        Gate { inbox, state: GateState::new(channels), recycle: None }
+    }
+
+    /// The next thing to do; never waits.
+    pub fn poll(&mut self) -> Result<GateEvent<T>, TaskError> {
+        loop {
+            let (channel, element) = match self.inbox.poll(self.recycle.take()) {
+                Poll::Empty => return Ok(GateEvent::Empty),
+                Poll::Lost(reason) => return Err(TaskError::failed(FailureKind::Network, reason)),
+                Poll::Element(channel, element) => (channel, element),
+            };
+            match element {
+                Element::Batch(batch) => return Ok(GateEvent::Batch(channel, batch)),
+                Element::Encoded(batch) => return Ok(GateEvent::Encoded(batch)),
+                Element::Control(control) => match self.state.on_control(channel as usize, control) {
+                    GateAction::None => {}
+                    GateAction::Block => self.inbox.block(channel),
+                    GateAction::Aligned(barrier) => {
+                        self.inbox.unblock_all();
+                        return Ok(GateEvent::Action(GateAction::Aligned(barrier)));
+                    }
+                    action => return Ok(GateEvent::Action(action)),
+                },
+            }
+        }
+    }
+
+    /// Gives an emptied batch back to its producer.
+    pub fn recycle(&mut self, channel: u32, batch: Vec<T>) {
+        debug_assert!(batch.is_empty());
+        self.recycle = Some((channel, batch));
+    }
+
+    /// Whether every channel ended.
+    pub fn is_ended(&self) -> bool {
+        self.state.is_ended()
+    }
+
+    /// The gate's watermark.
+    pub fn watermark(&self) -> crate::element::EventTime {
+        self.state.watermark()
+    }
+}
+
+impl<T: Send + 'static> Drop for Gate<T> {
+    fn drop(&mut self) {
+        self.inbox.close();
+    }
+}
+
+/// The producer's end of one channel.
+#[derive(Debug)]
+pub enum ChannelWriter<T: Send + 'static> {
+    /// To a consumer in this process.
+    Local {
+        /// The consumer's inbox.
+        inbox: Arc<Inbox<T>>,
+        /// Which of its channels.
+        channel: u32,
+    },
+    /// To a consumer in another process.
+    Remote(RemoteChannel),
+}
+
+/// Encoded batches are closed at this size, in bytes; a single larger record makes a larger batch.
+const ENCODED_BATCH_BYTES: usize = 32 * 1024;
+
+impl<T: Record> ChannelWriter<T> {
+    /// Hands `batch` to the consumer, waiting while the channel is full, and returns an empty batch to fill next.
+    /// Fails with [`TaskError::Canceled`] when the task is cancelled while it waits.
+    pub fn send_batch(&mut self, mut batch: Vec<T>, task: &Arc<TaskShared>) -> Result<Vec<T>, TaskError> {
+        task.metrics().add_records_out(batch.len() as u64);
+        match self {
+            ChannelWriter::Local { inbox, channel } => send_local(inbox, *channel, Element::Batch(batch), task),
+            ChannelWriter::Remote(remote) => {
+                encode_and_send(remote, &batch, task)?;
+                batch.clear();
+                Ok(batch)
+            }
+        }
+    }
+
+    /// Sends a control element behind everything sent so far.
+    pub fn send_control(&mut self, control: Control, task: &Arc<TaskShared>) -> Result<(), TaskError> {
+        match self {
+            ChannelWriter::Local { inbox, channel } => {
+                send_local(inbox, *channel, Element::Control(control), task).map(drop)
+            }
+            ChannelWriter::Remote(remote) => remote.send_control(control),
+        }
+    }
+}
+
+fn send_local<T: Send + 'static>(
+    inbox: &Inbox<T>,
+    channel: u32,
+    mut element: Element<T>,
+    task: &Arc<TaskShared>,
+) -> Result<Vec<T>, TaskError> {
+    loop {
+        match inbox.try_send(channel, element, task) {
+            Ok(spare) => return Ok(spare),
+            Err(refused) => {
+                element = refused;
+                task.check_canceled()?;
+                task.park(Waiting::Backpressure, None);
+            }
+        }
+    }
+}
+
+fn encode_and_send<T: Record>(remote: &RemoteChannel, batch: &[T], task: &Arc<TaskShared>) -> Result<(), TaskError> {
+    let mut rest = batch;
+    while !rest.is_empty() {
+        while !remote.try_acquire(task)? {
+            task.check_canceled()?;
+            task.park(Waiting::Backpressure, None);
+        }
+        let mut bytes = remote.take_buffer();
+        let taken = encode_some(rest, &mut bytes);
+        task.metrics().add_bytes_out(bytes.len() as u64);
+        remote.send_batch(bytes, taken as u32);
+        rest = &rest[taken..];
+    }
+    Ok(())
+}
+
+/// Encodes as many records as fit a buffer, at least one.
+fn encode_some<T: Record>(records: &[T], out: &mut Vec<u8>) -> usize {
+    if let Some(len) = T::FIXED_LEN {
+        let fit = ENCODED_BATCH_BYTES.checked_div(len).unwrap_or(records.len()).max(1);
+        let taken = fit.min(records.len());
+        out.reserve(taken * len);
+        records[..taken].iter().for_each(|r| r.encode(out));
+        return taken;
+    }
+    for (index, record) in records.iter().enumerate() {
+        record.encode(out);
+        if out.len() >= ENCODED_BATCH_BYTES {
+            return index + 1;
+        }
+    }
+    records.len()
+}

@@ -1,0 +1,220 @@
+//! The input gate as pure code: what the control elements of several channels mean for the task behind them.
+//!
+//! A task reads one gate per input. The gate takes the minimum of its channels' watermarks, leaves idle channels out of it,
+//! aligns barriers and counts ends. It never touches records, threads or clocks, so every decision can be tested as a function.
+
+use crate::element::{Barrier, Control, EventTime};
+
+/// What the task has to do after a control element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateAction {
+    /// Nothing changes for the task.
+    None,
+    /// The gate's watermark advanced to this time.
+    Watermark(EventTime),
+    /// The whole gate became idle (`true`) or active again (`false`).
+    Idle(bool),
+    /// The channel must not be read until [`GateAction::Aligned`]; others still owe the barrier.
+    Block,
+    /// Every channel delivered the barrier; all blocked channels may be read again.
+    Aligned(Barrier),
+    /// Every channel ended.
+    End,
+}
+
+/// State of one channel as the gate sees it.
+#[derive(Debug, Clone, Copy)]
+struct ChannelView {
+    watermark: EventTime,
+    idle: bool,
+    ended: bool,
+    /// Whether the channel delivered the barrier being aligned.
+    barrier: bool,
+}
+
+/// Merges the control elements of `n` channels.
+#[derive(Debug, Clone)]
+pub struct GateState {
+    channels: Vec<ChannelView>,
+    watermark: EventTime,
+    idle: bool,
+    open: usize,
+    aligning: Option<Barrier>,
+    arrived: usize,
+}
+
+impl GateState {
+    /// A gate over `channels` channels, none of which has delivered anything.
+    pub fn new(channels: usize) -> Self {
+        let view = ChannelView { watermark: EventTime::MIN, idle: false, ended: false, barrier: false };
+        GateState {
+            channels: vec![view; channels],
+            watermark: EventTime::MIN,
+            idle: false,
+            open: channels,
+            aligning: None,
+            arrived: 0,
+        }
+    }
+
+    /// The minimum watermark over all channels that are neither idle nor ended.
+    pub fn watermark(&self) -> EventTime {
+        self.watermark
+    }
+
+    /// Whether every channel ended.
+    pub fn is_ended(&self) -> bool {
+        self.open == 0
+    }
+
+    /// Takes one control element of `channel`.
+    pub fn on_control(&mut self, channel: usize, control: Control) -> GateAction {
+        debug_assert!(!self.channels[channel].ended, "channel {channel} delivered {control:?} after its end");
+        match control {
+            Control::Watermark(time) => self.on_watermark(channel, time),
+            Control::Idle(idle) => self.on_idle(channel, idle),
+            Control::Barrier(barrier) => self.on_barrier(channel, barrier),
+            Control::End => self.on_end(channel),
+        }
+    }
+
+    fn on_watermark(&mut self, channel: usize, time: EventTime) -> GateAction {
+        let view = &mut self.channels[channel];
+        // A channel's watermark never moves back; a watermark also says that the channel is active.
+        view.watermark = view.watermark.max(time);
+        view.idle = false;
+        self.advance()
+    }
+
+    fn on_idle(&mut self, channel: usize, idle: bool) -> GateAction {
+        self.channels[channel].idle = idle;
+        self.advance()
+    }
+
+    /// Recomputes watermark and idleness; they cannot both change visibly by one element, and the watermark goes first.
+    fn advance(&mut self) -> GateAction {
+        let active = self.channels.iter().filter(|c| !c.idle && !c.ended);
+        let minimum = active.map(|c| c.watermark).min();
+        let all_idle = minimum.is_none() && self.open > 0;
+        match minimum {
+            Some(time) if time > self.watermark => {
+                self.watermark = time;
+                self.idle = false;
+                GateAction::Watermark(time)
+            }
+            _ if all_idle != self.idle => {
+                self.idle = all_idle;
+                GateAction::Idle(all_idle)
+            }
+            _ => GateAction::None,
+        }
+    }
+
+    fn on_barrier(&mut self, channel: usize, barrier: Barrier) -> GateAction {
+        match self.aligning {
+            Some(current) if barrier.checkpoint < current.checkpoint => return GateAction::None,
+            Some(current) if barrier.checkpoint == current.checkpoint => {}
+            // The first barrier of a newer checkpoint abandons an alignment that can no longer complete.
+            Some(_) | None => {
+                self.aligning = Some(barrier);
+                self.arrived = 0;
+                self.channels.iter_mut().for_each(|c| c.barrier = false);
+            }
+        }
+        let view = &mut self.channels[channel];
+        if !view.barrier {
+            view.barrier = true;
+            self.arrived += 1;
+        }
+        self.complete_alignment().unwrap_or(GateAction::Block)
+    }
+
+    /// Ended channels owe no barrier: what they delivered belongs to every later checkpoint.
+    fn complete_alignment(&mut self) -> Option<GateAction> {
+        let barrier = self.aligning?;
+        let delivered = self.channels.iter().filter(|c| c.barrier || c.ended).count();
+        (delivered == self.channels.len() && self.arrived > 0).then(|| {
+            self.aligning = None;
+            GateAction::Aligned(barrier)
+        })
+    }
+
+    fn on_end(&mut self, channel: usize) -> GateAction {
+        self.channels[channel].ended = true;
+        self.open -= 1;
+        if self.open == 0 {
+            return GateAction::End;
+        }
+        self.complete_alignment().unwrap_or_else(|| self.advance())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn barrier(checkpoint: u64) -> Control {
+        Control::Barrier(Barrier { checkpoint, timestamp: 0, aligned: true })
+    }
+
+    /// Feeds `input` and compares the actions that are not `None`.
+    fn check(channels: usize, input: &[(usize, Control)], expect: &[GateAction]) {
+        let mut gate = GateState::new(channels);
+        let got: Vec<_> =
+            input.iter().map(|&(c, e)| gate.on_control(c, e)).filter(|a| *a != GateAction::None).collect();
+        assert_eq!(got, expect);
+    }
+
+    #[test]
+    fn the_watermark_is_the_minimum_of_all_channels() {
+        use Control::Watermark as W;
+        check(2, &[(0, W(5)), (1, W(3)), (1, W(9)), (0, W(7))], &[
+            GateAction::Watermark(3),
+            GateAction::Watermark(5),
+            GateAction::Watermark(7),
+        ]);
+    }
+
+    #[test]
+    fn a_watermark_never_moves_back() {
+        use Control::Watermark as W;
+        check(1, &[(0, W(5)), (0, W(2)), (0, W(6))], &[GateAction::Watermark(5), GateAction::Watermark(6)]);
+    }
+
+    #[test]
+    fn an_idle_or_ended_channel_does_not_hold_the_watermark_back() {
+        use Control::*;
+        check(3, &[(0, Watermark(5)), (1, Idle(true)), (2, End)], &[GateAction::Watermark(5)]);
+        check(2, &[(0, Idle(true)), (1, Idle(true)), (1, Idle(false))], &[
+            GateAction::Idle(true),
+            GateAction::Idle(false),
+        ]);
+    }
+
+    #[test]
+    fn barriers_align_over_all_open_channels() {
+        let aligned = GateAction::Aligned(Barrier { checkpoint: 1, timestamp: 0, aligned: true });
+        check(2, &[(0, barrier(1)), (1, barrier(1))], &[GateAction::Block, aligned]);
+        check(2, &[(0, Control::End), (1, barrier(1))], &[aligned]);
+        check(2, &[(0, barrier(1)), (1, Control::End)], &[GateAction::Block, aligned]);
+    }
+
+    #[test]
+    fn a_newer_barrier_abandons_an_older_alignment() {
+        let aligned = GateAction::Aligned(Barrier { checkpoint: 2, timestamp: 0, aligned: true });
+        check(2, &[(0, barrier(1)), (1, barrier(2)), (0, barrier(2))], &[
+            GateAction::Block,
+            GateAction::Block,
+            aligned,
+        ]);
+    }
+
+    #[test]
+    fn the_gate_ends_with_its_last_channel() {
+        check(2, &[(0, Control::End), (1, Control::End)], &[GateAction::End]);
+        let mut gate = GateState::new(1);
+        assert!(!gate.is_ended());
+        gate.on_control(0, Control::End);
+        assert!(gate.is_ended());
+    }
+}

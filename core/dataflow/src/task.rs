@@ -1,0 +1,258 @@
+//! One task: its mailbox, its metric cells, and how its thread waits.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use crate::failure::TaskError;
+use crate::sink::Committable;
+use crate::source::SplitAnswer;
+
+/// Names one subtask of a job: vertex position in the JobGraph and subtask index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId {
+    /// Position of the vertex in the JobGraph.
+    pub vertex: u32,
+    /// Index of the subtask, from 0.
+    pub subtask: u32,
+}
+
+/// A letter to a task from outside its thread.
+#[derive(Debug)]
+pub enum Mail {
+    /// The enumerator's answer to the task's split request.
+    Split(SplitAnswer),
+}
+
+/// What a task's thread is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Waiting {
+    /// Input, a timer, the next moment of a rate limit.
+    Idle = 1,
+    /// A consumer to return credit.
+    Backpressure = 2,
+}
+
+/// Metric cells of one task. Written by the task's thread only (plain load and store, no read-modify-write), read by anybody.
+#[derive(Debug, Default)]
+pub struct TaskMetrics {
+    records_in: AtomicU64,
+    records_out: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    idle_nanos: AtomicU64,
+    backpressured_nanos: AtomicU64,
+    started_nanos: AtomicU64,
+    ended_nanos: AtomicU64,
+}
+
+/// The values of a task's metrics at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MetricsSnapshot {
+    /// Records taken in: from channels, or produced by the source of a source task.
+    pub records_in: u64,
+    /// Records handed on: to channels, or to the sink of a sink task.
+    pub records_out: u64,
+    /// Encoded bytes taken in from other workers.
+    pub bytes_in: u64,
+    /// Encoded bytes sent to other workers.
+    pub bytes_out: u64,
+    /// Nanoseconds spent working.
+    pub busy_nanos: u64,
+    /// Nanoseconds spent waiting for input.
+    pub idle_nanos: u64,
+    /// Nanoseconds spent waiting for consumers.
+    pub backpressured_nanos: u64,
+}
+
+#[inline]
+fn bump(cell: &AtomicU64, by: u64) {
+    cell.store(cell.load(Ordering::Relaxed) + by, Ordering::Relaxed);
+}
+
+impl TaskMetrics {
+    /// Counts records taken in. Task thread only.
+    #[inline]
+    pub fn add_records_in(&self, n: u64) {
+        bump(&self.records_in, n);
+    }
+
+    /// Counts records handed on. Task thread only.
+    #[inline]
+    pub fn add_records_out(&self, n: u64) {
+        bump(&self.records_out, n);
+    }
+
+    /// Counts encoded bytes taken in. Task thread only.
+    #[inline]
+    pub fn add_bytes_in(&self, n: u64) {
+        bump(&self.bytes_in, n);
+    }
+
+    /// Counts encoded bytes sent. Task thread only.
+    #[inline]
+    pub fn add_bytes_out(&self, n: u64) {
+        bump(&self.bytes_out, n);
+    }
+}
+
+/// The face of a task that other threads hold: wake it, cancel it, write to it, read its metrics.
+#[derive(Debug)]
+pub struct TaskShared {
+    id: TaskId,
+    thread: OnceLock<Thread>,
+    canceled: AtomicBool,
+    has_mail: AtomicBool,
+    mail: Mutex<VecDeque<Mail>>,
+    metrics: TaskMetrics,
+    origin: Instant,
+    waiting: AtomicU8,
+    waiting_since: AtomicU64,
+    committables: Mutex<Vec<Committable>>,
+}
+
+impl TaskShared {
+    /// A task that has not started.
+    pub fn new(id: TaskId) -> Arc<TaskShared> {
+        Arc::new(TaskShared {
+            id,
+            thread: OnceLock::new(),
+            canceled: AtomicBool::new(false),
+            has_mail: AtomicBool::new(false),
+            mail: Mutex::default(),
+            metrics: TaskMetrics::default(),
+            origin: Instant::now(),
+            waiting: AtomicU8::new(0),
+            waiting_since: AtomicU64::new(0),
+            committables: Mutex::default(),
+        })
+    }
+
+    /// Which subtask this is.
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// The task's metric cells.
+    #[inline]
+    pub fn metrics(&self) -> &TaskMetrics {
+        &self.metrics
+    }
+
+    /// Makes the calling thread the task's thread and starts its clock.
+    pub(crate) fn start_here(&self) {
+        let first = self.thread.set(thread::current()).is_ok();
+        assert!(first, "task {:?} was started twice", self.id);
+        self.metrics.started_nanos.store(self.now_nanos(), Ordering::Relaxed);
+    }
+
+    /// Stops the task's clock.
+    pub(crate) fn stop_clock(&self) {
+        self.waiting.store(0, Ordering::Relaxed);
+        self.metrics.ended_nanos.store(self.now_nanos(), Ordering::Relaxed);
+    }
+
+    /// Makes the task look at its inputs, credits and mail. Any thread; cheap when the task is running.
+    pub fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Asks the task to stop at its next opportunity. Any thread.
+    pub fn cancel(&self) {
+        self.canceled.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called.
+    #[inline]
+    pub fn is_canceled(&self) -> bool {
+        self.canceled.load(Ordering::Acquire)
+    }
+
+    /// `Err(Canceled)` once the task is cancelled.
+    #[inline]
+    pub fn check_canceled(&self) -> Result<(), TaskError> {
+        if self.is_canceled() { Err(TaskError::Canceled) } else { Ok(()) }
+    }
+
+    /// Leaves a letter for the task and wakes it. Any thread.
+    pub fn post(&self, mail: Mail) {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner).push_back(mail);
+        self.has_mail.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Takes the oldest letter. Task thread only.
+    pub fn take_mail(&self) -> Option<Mail> {
+        if !self.has_mail.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut mail = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
+        let letter = mail.pop_front();
+        self.has_mail.store(!mail.is_empty(), Ordering::Release);
+        letter
+    }
+
+    /// Parks the task's thread until it is woken or `timeout` passes, and accounts the time. Task thread only.
+    pub fn park(&self, waiting: Waiting, timeout: Option<Duration>) {
+        let before = self.now_nanos();
+        self.waiting_since.store(before, Ordering::Relaxed);
+        self.waiting.store(waiting as u8, Ordering::Release);
+        match timeout {
+            Some(timeout) => thread::park_timeout(timeout),
+            None => thread::park(),
+        }
+        self.waiting.store(0, Ordering::Release);
+        let cell = match waiting {
+            Waiting::Idle => &self.metrics.idle_nanos,
+            Waiting::Backpressure => &self.metrics.backpressured_nanos,
+        };
+        bump(cell, self.now_nanos().saturating_sub(before));
+    }
+
+    /// Adds what a sink wants committed when the job finishes. Task thread only.
+    pub fn add_committables(&self, more: impl IntoIterator<Item = Committable>) {
+        self.committables.lock().unwrap_or_else(PoisonError::into_inner).extend(more);
+    }
+
+    /// Takes everything the task's sinks prepared.
+    pub fn take_committables(&self) -> Vec<Committable> {
+        std::mem::take(&mut self.committables.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The task's metrics now; a wait that is still going on is counted up to now.
+    pub fn snapshot(&self) -> MetricsSnapshot {
+        let m = &self.metrics;
+        let read = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        let started = read(&m.started_nanos);
+        let ended = read(&m.ended_nanos);
+        let now = if ended > 0 { ended } else { self.now_nanos() };
+        let total = if started > 0 { now.saturating_sub(started) } else { 0 };
+        let (mut idle, mut backpressured) = (read(&m.idle_nanos), read(&m.backpressured_nanos));
+        let waited = now.saturating_sub(self.waiting_since.load(Ordering::Relaxed));
+        match self.waiting.load(Ordering::Acquire) {
+            1 => idle += waited,
+            2 => backpressured += waited,
+            _ => {}
+        }
+        MetricsSnapshot {
+            records_in: read(&m.records_in),
+            records_out: read(&m.records_out),
+            bytes_in: read(&m.bytes_in),
+            bytes_out: read(&m.bytes_out),
+            busy_nanos: total.saturating_sub(idle + backpressured),
+            idle_nanos: idle,
+            backpressured_nanos: backpressured,
+        }
+    }
+
+    /// Nanoseconds since the task was created; never 0, so that 0 can mean "not yet".
+    fn now_nanos(&self) -> u64 {
+        self.origin.elapsed().as_nanos() as u64 + 1
+    }
+}
