@@ -98,16 +98,17 @@ mod tests {
 
     #[test]
     fn subtasks_own_the_ranges_flink_gives_them() {
-        let check = |max_parallelism, parallelism, expect: &[Range<u32>]| {
+        let check = |max_parallelism, parallelism, expect: &[(u32, u32)]| {
             let groups = KeyGroups::new(max_parallelism, parallelism);
-            let ranges: Vec<_> = (0..parallelism).map(|subtask| groups.range_of(subtask)).collect();
+            let ranges = (0..parallelism).map(|subtask| groups.range_of(subtask));
+            let ranges: Vec<_> = ranges.map(|range| (range.start, range.end)).collect();
             assert_eq!(ranges, expect);
         };
-        check(128, 1, &[0..128]);
-        check(128, 2, &[0..64, 64..128]);
-        check(128, 3, &[0..43, 43..86, 86..128]);
-        check(10, 4, &[0..3, 3..5, 5..8, 8..10]);
-        check(3, 3, &[0..1, 1..2, 2..3]);
+        check(128, 1, &[(0, 128)]);
+        check(128, 2, &[(0, 64), (64, 128)]);
+        check(128, 3, &[(0, 43), (43, 86), (86, 128)]);
+        check(10, 4, &[(0, 3), (3, 5), (5, 8), (8, 10)]);
+        check(3, 3, &[(0, 1), (1, 2), (2, 3)]);
     }
 
     #[test]
