@@ -7,6 +7,7 @@ mod ids;
 mod job_graph;
 mod key_group;
 mod states;
+mod task;
 
 pub use ids::{JobId, OperatorId, ParseIdError, VertexId};
 pub use job_graph::{
@@ -14,3 +15,4 @@ pub use job_graph::{
 };
 pub use key_group::{KeyGroup, KeyGroups, MAX_KEY_GROUPS, default_max_parallelism};
 pub use states::{ExecutionState, JobStatus};
+pub use task::{FailureKind, TaskFailure, TaskId};
