@@ -1,1 +1,64 @@
-//! placeholder
+//! Contracts between Weir's processes: the `.proto` files, the code generated from them, and the way to and from the model.
+//!
+//! Owns what travels and how it is framed. Never opens a socket, never decides anything. The SDK, the runtime and the
+//! cluster's components speak through it. The generated code is checked in; `tests/generated.rs` keeps it current.
+
+mod frame;
+mod job_graph_convert;
+mod worker_convert;
+
+pub use frame::{FrameError, MAX_FRAME_BYTES, read_frame, write_frame};
+pub use job_graph_convert::job_graph_hash;
+
+/// `weir/job_graph.proto`: the plan of a job.
+#[allow(missing_docs, reason = "generated; described in the .proto file")]
+pub mod job_graph {
+    include!("generated/weir.job_graph.rs");
+}
+
+/// `weir/worker.proto`: what a worker process and its driver tell each other.
+#[allow(missing_docs, reason = "generated; described in the .proto file")]
+pub mod worker {
+    include!("generated/weir.worker.rs");
+
+    /// The version of the protocol this crate speaks; [`Hello`] carries it.
+    pub const PROTOCOL_VERSION: u32 = 1;
+}
+
+/// A message that decodes as protobuf but says nothing the model knows. Who: the process that sent it, most likely of another version of Weir.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidMessage {
+    /// An id that is not 16 bytes long.
+    #[error("{what} is {found} bytes long, but an id has 16 bytes")]
+    IdLength {
+        /// Which id.
+        what: String,
+        /// Its length in bytes.
+        found: usize,
+    },
+    /// A number that is no value of its enum here.
+    #[error(
+        "{what} has the value {found}, which this version of Weir does not know: use the same version of Weir on both sides"
+    )]
+    UnknownValue {
+        /// Which field.
+        what: String,
+        /// The number found.
+        found: i32,
+    },
+    /// An option set twice.
+    #[error("the option {key:?} is set twice in the job graph's config, but a key has one value")]
+    DuplicateKey {
+        /// The option's key.
+        key: String,
+    },
+    /// A placement that does not fit its vertex.
+    #[error("the placement of vertex {vertex} is broken: {problem}")]
+    Placement {
+        /// Position of the vertex.
+        vertex: u32,
+        /// What is wrong with it.
+        problem: String,
+    },
+}

@@ -1,0 +1,183 @@
+//! Worker protocol: states, failures and placements, from the model to their messages and back.
+
+use weir_model as model;
+
+use crate::{InvalidMessage, worker as proto};
+
+impl From<model::ExecutionState> for proto::ExecutionState {
+    fn from(state: model::ExecutionState) -> Self {
+        match state {
+            model::ExecutionState::Created => Self::Created,
+            model::ExecutionState::Scheduled => Self::Scheduled,
+            model::ExecutionState::Deploying => Self::Deploying,
+            model::ExecutionState::Initializing => Self::Initializing,
+            model::ExecutionState::Running => Self::Running,
+            model::ExecutionState::Finished => Self::Finished,
+            model::ExecutionState::Canceling => Self::Canceling,
+            model::ExecutionState::Canceled => Self::Canceled,
+            model::ExecutionState::Failed => Self::Failed,
+            model::ExecutionState::Reconciling => Self::Reconciling,
+        }
+    }
+}
+
+impl proto::TaskStateChanged {
+    /// The task this is about.
+    pub fn task(&self) -> model::TaskId {
+        model::TaskId { vertex: self.vertex, subtask: self.subtask }
+    }
+
+    /// The state the task has entered; an error if this version does not know it.
+    pub fn execution_state(&self) -> Result<model::ExecutionState, InvalidMessage> {
+        use model::ExecutionState;
+        match self.state() {
+            proto::ExecutionState::Created => Ok(ExecutionState::Created),
+            proto::ExecutionState::Scheduled => Ok(ExecutionState::Scheduled),
+            proto::ExecutionState::Deploying => Ok(ExecutionState::Deploying),
+            proto::ExecutionState::Initializing => Ok(ExecutionState::Initializing),
+            proto::ExecutionState::Running => Ok(ExecutionState::Running),
+            proto::ExecutionState::Finished => Ok(ExecutionState::Finished),
+            proto::ExecutionState::Canceling => Ok(ExecutionState::Canceling),
+            proto::ExecutionState::Canceled => Ok(ExecutionState::Canceled),
+            proto::ExecutionState::Failed => Ok(ExecutionState::Failed),
+            proto::ExecutionState::Reconciling => Ok(ExecutionState::Reconciling),
+            proto::ExecutionState::Unspecified => Err(InvalidMessage::UnknownValue {
+                what: format!("the state of subtask {} of vertex {}", self.subtask, self.vertex),
+                found: self.state,
+            }),
+        }
+    }
+}
+
+impl From<model::FailureKind> for proto::FailureKind {
+    fn from(kind: model::FailureKind) -> Self {
+        match kind {
+            model::FailureKind::Panic => Self::Panic,
+            model::FailureKind::Source => Self::Source,
+            model::FailureKind::Sink => Self::Sink,
+            model::FailureKind::Network => Self::Network,
+            model::FailureKind::Worker => Self::Worker,
+            model::FailureKind::Job => Self::Job,
+        }
+    }
+}
+
+/// A kind this version does not know counts as [`weir_model::FailureKind::Job`]: a failure must get through whatever it is called.
+impl From<proto::FailureKind> for model::FailureKind {
+    fn from(kind: proto::FailureKind) -> Self {
+        match kind {
+            proto::FailureKind::Panic => Self::Panic,
+            proto::FailureKind::Source => Self::Source,
+            proto::FailureKind::Sink => Self::Sink,
+            proto::FailureKind::Network => Self::Network,
+            proto::FailureKind::Worker => Self::Worker,
+            proto::FailureKind::Job | proto::FailureKind::Unspecified => Self::Job,
+        }
+    }
+}
+
+impl From<model::TaskFailure> for proto::TaskFailure {
+    fn from(failure: model::TaskFailure) -> Self {
+        let model::TaskFailure { kind, message, operator, location, backtrace } = failure;
+        Self { message, operator, location, backtrace, kind: proto::FailureKind::from(kind).into() }
+    }
+}
+
+impl From<proto::TaskFailure> for model::TaskFailure {
+    fn from(failure: proto::TaskFailure) -> Self {
+        let kind = failure.kind().into();
+        let proto::TaskFailure { message, operator, location, backtrace, kind: _ } = failure;
+        Self { kind, message, operator, location, backtrace }
+    }
+}
+
+impl proto::VertexPlacement {
+    /// The placement of a vertex whose subtask `i` runs on worker `workers[i]`.
+    pub fn from_workers(vertex: u32, workers: &[u32]) -> Self {
+        let (run_lengths, run_workers) =
+            workers.chunk_by(|left, right| left == right).map(|run| (run.len() as u32, run[0])).unzip();
+        Self { vertex, run_lengths, run_workers }
+    }
+
+    /// The worker of each of the vertex's `parallelism` subtasks; an error if the runs do not add up to it.
+    pub fn workers(&self, parallelism: u32) -> Result<Vec<u32>, InvalidMessage> {
+        let broken = |problem| InvalidMessage::Placement { vertex: self.vertex, problem };
+        let (lengths, workers) = (self.run_lengths.len(), self.run_workers.len());
+        if lengths != workers {
+            return Err(broken(format!("it has {lengths} run lengths but {workers} workers")));
+        }
+        let placed: u64 = self.run_lengths.iter().map(|&length| u64::from(length)).sum();
+        if placed != u64::from(parallelism) {
+            return Err(broken(format!("it places {placed} subtasks, but the vertex has {parallelism}")));
+        }
+        let runs = self.run_lengths.iter().zip(&self.run_workers);
+        Ok(runs.flat_map(|(&length, &worker)| std::iter::repeat_n(worker, length as usize)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn states_survive_the_way_over_the_wire() {
+        for state in model::ExecutionState::ALL {
+            let mut message = proto::TaskStateChanged { vertex: 1, subtask: 2, ..Default::default() };
+            message.set_state(state.into());
+            assert_eq!(message.execution_state(), Ok(state));
+            assert_eq!(message.state().as_str_name(), format!("EXECUTION_STATE_{state}"));
+        }
+        let unknown = proto::TaskStateChanged { vertex: 1, subtask: 2, state: 99, ..Default::default() };
+        let error = unknown.execution_state().unwrap_err().to_string();
+        assert!(error.contains("subtask 2 of vertex 1 has the value 99"), "{error}");
+    }
+
+    #[test]
+    fn failures_survive_the_way_over_the_wire() {
+        for kind in model::FailureKind::ALL {
+            let mut failure = model::TaskFailure::new(kind, "disk full");
+            failure.operator = Some("Sink".to_owned());
+            assert_eq!(model::TaskFailure::from(proto::TaskFailure::from(failure.clone())), failure);
+        }
+        let newer = proto::TaskFailure { kind: 99, ..Default::default() };
+        assert_eq!(model::TaskFailure::from(newer).kind, model::FailureKind::Job);
+    }
+
+    #[test]
+    fn a_hundred_thousand_tasks_fit_a_small_message() {
+        // The worst case for runs: neighbours never share a worker.
+        let workers: Vec<u32> = (0..100_000).map(|subtask| subtask % 100).collect();
+        let placement = proto::VertexPlacement::from_workers(0, &workers);
+        assert!(placement.encoded_len() < 201_000, "{}", placement.encoded_len());
+        let blocks: Vec<u32> = (0..100_000).map(|subtask| subtask / 1000).collect();
+        let placement = proto::VertexPlacement::from_workers(0, &blocks);
+        assert!(placement.encoded_len() < 400, "{}", placement.encoded_len());
+    }
+
+    #[test]
+    fn a_placement_that_does_not_fit_is_explained() {
+        let check = |run_lengths: &[u32], run_workers: &[u32], expect: &str| {
+            let placement = proto::VertexPlacement {
+                vertex: 4,
+                run_lengths: run_lengths.to_vec(),
+                run_workers: run_workers.to_vec(),
+            };
+            let error = placement.workers(3).unwrap_err().to_string();
+            assert!(error.contains("vertex 4") && error.contains(expect), "{error}");
+        };
+        check(&[3], &[], "1 run lengths but 0 workers");
+        check(&[2], &[0], "places 2 subtasks, but the vertex has 3");
+        check(&[u32::MAX, u32::MAX], &[0, 1], "places 8589934590 subtasks");
+    }
+
+    proptest! {
+        #[test]
+        fn placements_survive_run_length_encoding(workers in prop::collection::vec(0u32..4, 0..50)) {
+            let placement = proto::VertexPlacement::from_workers(0, &workers);
+            prop_assert_eq!(placement.workers(workers.len() as u32), Ok(workers));
+        }
+    }
+}
