@@ -1,0 +1,190 @@
+//! Benchmarks of Weir beside their yardsticks: the program behind `scripts/bench`.
+//!
+//! The parent process decides what to run ([`plan`]), starts one child process of this same binary per run ([`process`]),
+//! alternates between the systems so that all see the same load from outside, compares each result with one it computes
+//! itself, and prints medians ([`report`]). A child runs one [`job::Job`] on one system: [`hand`], [`timely_jobs`] or
+//! [`weir_jobs`].
+
+mod generate;
+mod hand;
+mod job;
+mod latency;
+mod options;
+mod plan;
+mod process;
+mod report;
+mod text;
+mod timely_jobs;
+mod weir_jobs;
+
+use job::{Failure, Job, System, Workload};
+use latency::Percentiles;
+use options::{Command, Format, Options};
+use plan::{Input, Inputs, Size};
+use report::{Measured, Row};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(code) = weir_jobs::run_as_worker() {
+        return code;
+    }
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|first| first == process::CHILD_FLAG).is_some() {
+        return process::child(arguments.next());
+    }
+    match options::parse(arguments) {
+        Ok(Command::Help) => {
+            print!("{}", options::USAGE);
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Bench(options)) => bench(&options),
+        Err(message) => {
+            eprint!("scripts/bench: {message}\n\n{}", options::USAGE);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn bench(options: &Options) -> ExitCode {
+    let mut inputs = Inputs::default();
+    let mut rows = Vec::new();
+    for workload in &options.workloads {
+        match measure(*workload, options, &mut inputs) {
+            Ok(more) => rows.extend(more),
+            Err(error) => {
+                eprintln!("scripts/bench: the input of {workload} could not be prepared: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    match options.format {
+        Format::Table => print!("{}", report::table(&rows)),
+        Format::Json => match report::json(&rows) {
+            Ok(lines) => print!("{lines}"),
+            Err(error) => {
+                eprintln!("scripts/bench: the results could not be written as JSON: {error}");
+                return ExitCode::FAILURE;
+            }
+        },
+    }
+    if rows.iter().all(|row| row.verified) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The runs of one row.
+struct Series {
+    system: System,
+    parallelism: usize,
+    input: Input,
+    runs: Vec<Measured>,
+    verified: bool,
+}
+
+/// Runs one workload on all systems by turns: a short warm-up each, then the repetitions.
+fn measure(workload: Workload, options: &Options, inputs: &mut Inputs) -> Result<Vec<Row>, Failure> {
+    let mut series = Vec::new();
+    for system in &options.systems {
+        let warm_up = inputs.get(workload, *system, Size::Quick)?;
+        let input = inputs.get(workload, *system, options.size)?;
+        for parallelism in plan::parallelisms(workload, *system) {
+            let mut row = Series {
+                system: *system,
+                parallelism: *parallelism,
+                input: warm_up.clone(),
+                runs: vec![],
+                verified: true,
+            };
+            if workload != Workload::Latency {
+                row.run(workload, "warm-up");
+            }
+            row.input = input.clone();
+            row.runs.clear();
+            series.push(row);
+        }
+    }
+    for repetition in 1..=options.repetitions {
+        for row in &mut series {
+            row.run(workload, &format!("run {repetition} of {}", options.repetitions));
+        }
+    }
+    Ok(series.into_iter().map(|series| series.into_row(workload)).collect())
+}
+
+impl Series {
+    /// Runs once, unless a run of this row failed already.
+    fn run(&mut self, workload: Workload, which: &str) {
+        if !self.verified {
+            return;
+        }
+        match self.run_child(workload) {
+            Ok(measured) => {
+                self.runs.push(measured);
+                let rate = self.input.records as f64 / measured.wall_s / 1e6;
+                eprintln!(
+                    "{workload:<12} {:<7} p={} {which}: {:.2} s, {:.2} CPU s, {rate:.1} M/s",
+                    self.system, self.parallelism, measured.wall_s, measured.cpu_s
+                );
+            }
+            Err(error) => {
+                self.verified = false;
+                eprintln!("{workload:<12} {:<7} p={} {which}: FAILED: {error}", self.system, self.parallelism);
+            }
+        }
+    }
+
+    fn run_child(&self, workload: Workload) -> Result<Measured, Failure> {
+        let report = process::spawn(&Job {
+            workload,
+            system: self.system,
+            parallelism: self.parallelism,
+            records: self.input.records,
+            text: self.input.text.as_ref().map(|text| (text.path.clone(), text.bytes)),
+            peer: None,
+        })?
+        .wait()?;
+        let (found, expected) = (report.outcome.observed, self.input.expected);
+        if found != expected {
+            return Err(format!("wrong result: found {found:?}, expected {expected:?}").into());
+        }
+        if workload == Workload::Latency && report.outcome.latency.is_none() {
+            return Err("no latency was measured".into());
+        }
+        Ok(Measured { wall_s: report.outcome.wall.as_secs_f64(), cpu_s: report.cpu_s, latency: report.outcome.latency })
+    }
+
+    fn into_row(self, workload: Workload) -> Row {
+        let Series { system, parallelism, input, runs, verified } = self;
+        let measured = (verified && !runs.is_empty()).then(|| medians(&runs));
+        Row { workload, system, parallelism, records: input.records, measured, verified }
+    }
+}
+
+fn medians(runs: &[Measured]) -> Measured {
+    let latencies: Vec<Percentiles> = runs.iter().filter_map(|run| run.latency).collect();
+    Measured {
+        wall_s: median(runs.iter().map(|run| run.wall_s)),
+        cpu_s: median(runs.iter().map(|run| run.cpu_s)),
+        latency: (!latencies.is_empty()).then(|| Percentiles {
+            p50_ms: median(latencies.iter().map(|latency| latency.p50_ms)),
+            p99_ms: median(latencies.iter().map(|latency| latency.p99_ms)),
+            p9999_ms: median(latencies.iter().map(|latency| latency.p9999_ms)),
+        }),
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len().is_multiple_of(2) { (values[middle - 1] + values[middle]) / 2.0 } else { values[middle] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(median([4.0, 1.0].into_iter()), 2.5);
+    }
+}
