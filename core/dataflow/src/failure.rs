@@ -10,6 +10,8 @@ use std::fmt;
 use std::panic::{self, PanicHookInfo};
 use std::sync::Once;
 
+pub use weir_model::{FailureKind, TaskFailure};
+
 /// Why a task ended without finishing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskError {
@@ -19,91 +21,10 @@ pub enum TaskError {
     Failed(Box<TaskFailure>),
 }
 
-/// What kind of thing went wrong, which tells who can put it right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FailureKind {
-    /// User code panicked.
-    Panic,
-    /// A source could not read its input.
-    Source,
-    /// A sink could not write its output.
-    Sink,
-    /// Data or a connection between workers was damaged or lost.
-    Network,
-    /// The job asked for something that cannot be (wrong configuration, wrong use of a handle).
-    Job,
-}
-
-impl FailureKind {
-    /// A lower-case word for reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            FailureKind::Panic => "panic",
-            FailureKind::Source => "source",
-            FailureKind::Sink => "sink",
-            FailureKind::Network => "network",
-            FailureKind::Job => "job",
-        }
-    }
-
-    /// The inverse of [`name`](Self::name); unknown words (from a newer worker) count as [`FailureKind::Job`].
-    pub fn from_name(name: &str) -> FailureKind {
-        match name {
-            "panic" => FailureKind::Panic,
-            "source" => FailureKind::Source,
-            "sink" => FailureKind::Sink,
-            "network" => FailureKind::Network,
-            _ => FailureKind::Job,
-        }
-    }
-}
-
-/// A task's failure as reported to the driver and to people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TaskFailure {
-    /// What kind of thing went wrong.
-    pub kind: FailureKind,
-    /// The error or panic message.
-    pub message: String,
-    /// The operator it happened in, if known.
-    pub operator: Option<String>,
-    /// `file:line:column` of a panic.
-    pub location: Option<String>,
-    /// The backtrace of a panic, when `RUST_BACKTRACE` asks for one.
-    pub backtrace: Option<String>,
-}
-
 impl TaskError {
     /// A failure of `kind` with a message and nothing else known.
     pub fn failed(kind: FailureKind, message: impl fmt::Display) -> TaskError {
-        TaskError::Failed(Box::new(TaskFailure {
-            kind,
-            message: message.to_string(),
-            operator: None,
-            location: None,
-            backtrace: None,
-        }))
-    }
-}
-
-impl fmt::Display for TaskFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            FailureKind::Panic => write!(f, "panicked: {}", self.message)?,
-            FailureKind::Source | FailureKind::Sink | FailureKind::Network | FailureKind::Job => {
-                write!(f, "{}", self.message)?
-            }
-        }
-        if let Some(operator) = &self.operator {
-            write!(f, "\n    in operator `{operator}`")?;
-        }
-        if let Some(location) = &self.location {
-            write!(f, "\n    at {location}")?;
-        }
-        if let Some(backtrace) = &self.backtrace {
-            write!(f, "\n{backtrace}")?;
-        }
-        Ok(())
+        TaskError::Failed(Box::new(TaskFailure::new(kind, message)))
     }
 }
 

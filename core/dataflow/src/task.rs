@@ -6,18 +6,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+pub use weir_model::TaskId;
+
 use crate::failure::TaskError;
 use crate::sink::Committable;
 use crate::source::SplitAnswer;
-
-/// Names one subtask of a job: vertex position in the JobGraph and subtask index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TaskId {
-    /// Position of the vertex in the JobGraph.
-    pub vertex: u32,
-    /// Index of the subtask, from 0.
-    pub subtask: u32,
-}
 
 /// A letter to a task from outside its thread.
 #[derive(Debug)]

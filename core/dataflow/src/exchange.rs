@@ -1,0 +1,505 @@
+//! The end of a chain: records are distributed over the channels of an edge, gathered into batches and handed over.
+
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use weir_model::{KeyGroups, Partitioner as PartitionerKind};
+
+use crate::channel::ChannelWriter;
+use crate::element::Control;
+use crate::failure::{FailureKind, TaskError, raise};
+use crate::operator::{ChainEnd, Collector, Flush, Stage};
+use crate::plan::{PortId, TaskContext};
+use crate::record::Record;
+use crate::task::TaskShared;
+
+/// A batch leaves when it holds about this many bytes of record structs …
+const BATCH_BYTES: usize = 32 * 1024;
+/// … or this many records …
+const BATCH_RECORDS: usize = 4096;
+/// … or this many bytes as they would be encoded, which bounds memory when records own large buffers.
+const BATCH_ENCODED_BYTES: usize = 256 * 1024;
+
+/// What a partitioner may know when its subtask starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionContext {
+    /// Index of the producing subtask.
+    pub subtask: u32,
+    /// Number of channels to choose from, at least 1. Channel i leads to the i-th connected consumer.
+    pub channels: u32,
+    /// Parallelism of the consumer.
+    pub consumers: u32,
+    /// Number of key groups of the consumer.
+    pub max_parallelism: u32,
+}
+
+/// Chooses the channel of each record.
+pub trait Partitioner<T>: Clone + Send + 'static {
+    /// What the plan calls it.
+    fn kind(&self) -> PartitionerKind;
+    /// Prepares for the first record.
+    fn open(&mut self, context: PartitionContext);
+    /// The channel of `record`, below [`PartitionContext::channels`].
+    fn select(&mut self, record: &T) -> usize;
+}
+
+/// One consumer: subtask i to subtask i, or to the only one connected.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ForwardPartitioner;
+
+impl<T> Partitioner<T> for ForwardPartitioner {
+    fn kind(&self) -> PartitionerKind {
+        PartitionerKind::Forward
+    }
+    fn open(&mut self, _context: PartitionContext) {}
+    #[inline(always)]
+    fn select(&mut self, _record: &T) -> usize {
+        0
+    }
+}
+
+/// Everything to the first consumer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GlobalPartitioner;
+
+impl<T> Partitioner<T> for GlobalPartitioner {
+    fn kind(&self) -> PartitionerKind {
+        PartitionerKind::Global
+    }
+    fn open(&mut self, _context: PartitionContext) {}
+    #[inline(always)]
+    fn select(&mut self, _record: &T) -> usize {
+        0
+    }
+}
+
+/// Round robin over all consumers (rebalance) or over the connected ones (rescale).
+#[derive(Debug, Clone)]
+pub struct RoundRobinPartitioner {
+    kind: PartitionerKind,
+    next: usize,
+    channels: usize,
+}
+
+impl RoundRobinPartitioner {
+    /// Round robin over all consumers.
+    pub fn rebalance() -> Self {
+        RoundRobinPartitioner { kind: PartitionerKind::Rebalance, next: 0, channels: 1 }
+    }
+
+    /// Round robin over the consumers next to the producer.
+    pub fn rescale() -> Self {
+        RoundRobinPartitioner { kind: PartitionerKind::Rescale, next: 0, channels: 1 }
+    }
+}
+
+impl<T> Partitioner<T> for RoundRobinPartitioner {
+    fn kind(&self) -> PartitionerKind {
+        self.kind.clone()
+    }
+    fn open(&mut self, context: PartitionContext) {
+        self.channels = context.channels as usize;
+        // Producers start at different consumers, so that few records also spread.
+        self.next = context.subtask as usize % self.channels;
+    }
+    #[inline]
+    fn select(&mut self, _record: &T) -> usize {
+        let channel = self.next;
+        self.next = if channel + 1 == self.channels { 0 } else { channel + 1 };
+        channel
+    }
+}
+
+/// Uniformly at random, from a seed that is the subtask's index.
+#[derive(Debug, Clone, Default)]
+pub struct ShufflePartitioner {
+    state: u64,
+    channels: u64,
+}
+
+impl<T> Partitioner<T> for ShufflePartitioner {
+    fn kind(&self) -> PartitionerKind {
+        PartitionerKind::Shuffle
+    }
+    fn open(&mut self, context: PartitionContext) {
+        self.channels = u64::from(context.channels);
+        self.state = u64::from(context.subtask).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    }
+    #[inline]
+    fn select(&mut self, _record: &T) -> usize {
+        // xorshift64*: one multiplication, far better than what spreading records needs.
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        let random = self.state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
+        ((random * self.channels) >> 32) as usize
+    }
+}
+
+/// By the key group of a key hash.
+#[derive(Clone)]
+pub struct HashPartitioner<F> {
+    key_hash: F,
+    groups: KeyGroups,
+    /// Key group to channel, so that the hot path neither divides nor branches.
+    table: Vec<u32>,
+}
+
+impl<F> HashPartitioner<F> {
+    /// Partitions by `key_hash`, which returns [`Record::key_hash`] of a record's key.
+    pub fn new(key_hash: F) -> Self {
+        HashPartitioner { key_hash, groups: KeyGroups::new(1, 1), table: vec![0] }
+    }
+}
+
+impl<T, F> Partitioner<T> for HashPartitioner<F>
+where
+    F: FnMut(&T) -> u64 + Clone + Send + 'static,
+{
+    fn kind(&self) -> PartitionerKind {
+        PartitionerKind::Hash
+    }
+    fn open(&mut self, context: PartitionContext) {
+        self.groups = KeyGroups::new(context.max_parallelism, context.consumers);
+        self.table = self.groups.channel_table();
+    }
+    #[inline(always)]
+    fn select(&mut self, record: &T) -> usize {
+        if self.table.len() == 1 {
+            return 0;
+        }
+        let group = self.groups.group_of((self.key_hash)(record));
+        self.table[usize::from(group.0)] as usize
+    }
+}
+
+/// By a function of the job's author: given the record and the number of consumers, it returns the consumer.
+#[derive(Clone)]
+pub struct CustomPartitioner<F> {
+    choose: F,
+    channels: usize,
+}
+
+impl<F> CustomPartitioner<F> {
+    /// Partitions by `choose`.
+    pub fn new(choose: F) -> Self {
+        CustomPartitioner { choose, channels: 1 }
+    }
+}
+
+impl<T, F> Partitioner<T> for CustomPartitioner<F>
+where
+    F: FnMut(&T, usize) -> usize + Clone + Send + 'static,
+{
+    fn kind(&self) -> PartitionerKind {
+        PartitionerKind::Custom
+    }
+    fn open(&mut self, context: PartitionContext) {
+        self.channels = context.channels as usize;
+    }
+    #[inline]
+    fn select(&mut self, record: &T) -> usize {
+        let chosen = (self.choose)(record, self.channels);
+        if chosen >= self.channels {
+            refuse_choice(chosen, self.channels);
+        }
+        chosen
+    }
+}
+
+#[cold]
+fn refuse_choice(chosen: usize, channels: usize) -> ! {
+    raise(TaskError::failed(
+        FailureKind::Job,
+        format!(
+            "a custom partitioner chose consumer {chosen}, but there are {channels} (0 to {}); take the choice modulo the number given",
+            channels - 1
+        ),
+    ))
+}
+
+/// Ends a chain with one edge.
+#[derive(Debug, Clone)]
+pub struct ExchangeEnd<P> {
+    /// The output port the edge starts at.
+    pub port: PortId,
+    /// Chooses channels.
+    pub partitioner: P,
+}
+
+impl<T: Record, P: Partitioner<T>> ChainEnd<T> for ExchangeEnd<P> {
+    type Stage = ExchangeStage<T, P>;
+
+    fn build(self, task: &mut TaskContext) -> Result<Self::Stage, TaskError> {
+        ExchangeStage::new(task, self.port, self.partitioner)
+    }
+}
+
+/// The producer's batches of one edge, one per channel.
+#[derive(Debug)]
+struct Outgoing<T: Record> {
+    writers: Vec<ChannelWriter<T>>,
+    batches: Vec<Vec<T>>,
+    /// Encoded size of each batch; not kept for types of fixed length.
+    encoded: Vec<usize>,
+    capacity: usize,
+    task: Arc<TaskShared>,
+}
+
+impl<T: Record> Outgoing<T> {
+    fn new(task: &TaskContext, port: PortId) -> Outgoing<T> {
+        let writers = task.writers::<T>(port);
+        let capacity = (BATCH_BYTES / size_of::<T>().max(1)).clamp(1, BATCH_RECORDS);
+        Outgoing {
+            batches: writers.iter().map(|_| Vec::new()).collect(),
+            encoded: vec![0; writers.len()],
+            writers,
+            capacity,
+            task: task.shared().clone(),
+        }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, channel: usize, record: T) {
+        let mut full = false;
+        if T::FIXED_LEN.is_none() {
+            let encoded = &mut self.encoded[channel];
+            *encoded += record.encoded_len();
+            full = *encoded >= BATCH_ENCODED_BYTES;
+        }
+        let batch = &mut self.batches[channel];
+        batch.push(record);
+        if batch.len() >= self.capacity || full {
+            self.send(channel);
+        }
+    }
+
+    #[inline(never)]
+    fn send(&mut self, channel: usize) {
+        let batch = std::mem::take(&mut self.batches[channel]);
+        self.encoded[channel] = 0;
+        match self.writers[channel].send_batch(batch, &self.task) {
+            Ok(empty) => self.batches[channel] = empty,
+            Err(error) => raise(error),
+        }
+    }
+
+    fn flush(&mut self) {
+        for channel in 0..self.batches.len() {
+            if !self.batches[channel].is_empty() {
+                self.send(channel);
+            }
+        }
+    }
+
+    fn control(&mut self, control: Control) {
+        self.flush();
+        for writer in &mut self.writers {
+            if let Err(error) = writer.send_control(control, &self.task) {
+                raise(error);
+            }
+        }
+    }
+}
+
+/// Distributes records over the channels of one edge.
+#[derive(Debug)]
+pub struct ExchangeStage<T: Record, P> {
+    out: Outgoing<T>,
+    partitioner: P,
+}
+
+impl<T: Record, P: Partitioner<T>> ExchangeStage<T, P> {
+    pub(crate) fn new(task: &TaskContext, port: PortId, mut partitioner: P) -> Result<Self, TaskError> {
+        let out = Outgoing::new(task, port);
+        partitioner.open(task.partition_context(port));
+        Ok(ExchangeStage { out, partitioner })
+    }
+}
+
+impl<T: Record, P: Partitioner<T>> Collector<T> for ExchangeStage<T, P> {
+    #[inline(always)]
+    fn push(&mut self, record: T) {
+        let channel = self.partitioner.select(&record);
+        self.out.push(channel, record);
+    }
+}
+
+impl<T: Record, P: Partitioner<T>> Stage<T> for ExchangeStage<T, P> {
+    fn open(&mut self, _task: &TaskContext) -> Result<(), TaskError> {
+        Ok(())
+    }
+    fn control(&mut self, control: Control) {
+        self.out.control(control);
+    }
+    fn flush(&mut self, _why: Flush) {
+        self.out.flush();
+    }
+}
+
+/// Ends a chain with an edge that gives every record to every consumer.
+#[derive(Debug, Clone)]
+pub struct BroadcastEnd {
+    /// The output port the edge starts at.
+    pub port: PortId,
+}
+
+impl<T: Record + Clone> ChainEnd<T> for BroadcastEnd {
+    type Stage = BroadcastStage<T>;
+    fn build(self, task: &mut TaskContext) -> Result<Self::Stage, TaskError> {
+        Ok(BroadcastStage { out: Outgoing::new(task, self.port) })
+    }
+}
+
+/// Gives every record to every consumer.
+#[derive(Debug)]
+pub struct BroadcastStage<T: Record> {
+    out: Outgoing<T>,
+}
+
+impl<T: Record + Clone> Collector<T> for BroadcastStage<T> {
+    #[inline]
+    fn push(&mut self, record: T) {
+        let last = self.out.batches.len() - 1;
+        for channel in 0..last {
+            self.out.push(channel, record.clone());
+        }
+        self.out.push(last, record);
+    }
+}
+
+impl<T: Record + Clone> Stage<T> for BroadcastStage<T> {
+    fn open(&mut self, _task: &TaskContext) -> Result<(), TaskError> {
+        Ok(())
+    }
+    fn control(&mut self, control: Control) {
+        self.out.control(control);
+    }
+    fn flush(&mut self, _why: Flush) {
+        self.out.flush();
+    }
+}
+
+/// An edge of a stream that several consumers read.
+trait FanEdge<T>: Send {
+    fn build(&self, task: &mut TaskContext) -> Result<Box<dyn BatchStage<T>>, TaskError>;
+}
+
+struct TypedFanEdge<T, E> {
+    end: E,
+    record: PhantomData<fn(T)>,
+}
+
+impl<T: 'static, E: ChainEnd<T>> FanEdge<T> for TypedFanEdge<T, E>
+where
+    T: Clone,
+{
+    fn build(&self, task: &mut TaskContext) -> Result<Box<dyn BatchStage<T>>, TaskError> {
+        Ok(Box::new(self.end.clone().build(task)?))
+    }
+}
+
+/// The dynamic call of a shared stream: one per batch and consumer.
+trait BatchStage<T> {
+    fn push_clones(&mut self, batch: &[T]);
+    fn push_drained(&mut self, batch: &mut Vec<T>);
+    fn open(&mut self, task: &TaskContext) -> Result<(), TaskError>;
+    fn control(&mut self, control: Control);
+    fn flush(&mut self, why: Flush);
+}
+
+impl<T: Clone, S: Stage<T>> BatchStage<T> for S {
+    fn push_clones(&mut self, batch: &[T]) {
+        batch.iter().for_each(|record| self.push(record.clone()));
+    }
+    fn push_drained(&mut self, batch: &mut Vec<T>) {
+        batch.drain(..).for_each(|record| self.push(record));
+    }
+    fn open(&mut self, task: &TaskContext) -> Result<(), TaskError> {
+        Stage::open(self, task)
+    }
+    fn control(&mut self, control: Control) {
+        Stage::control(self, control);
+    }
+    fn flush(&mut self, why: Flush) {
+        Stage::flush(self, why);
+    }
+}
+
+/// Ends a chain whose records go to several consumers; each edge has its own port and partitioner.
+pub struct FanOutEnd<T> {
+    edges: Arc<Mutex<Vec<Box<dyn FanEdge<T>>>>>,
+}
+
+impl<T> Clone for FanOutEnd<T> {
+    fn clone(&self) -> Self {
+        FanOutEnd { edges: self.edges.clone() }
+    }
+}
+
+impl<T> Default for FanOutEnd<T> {
+    fn default() -> Self {
+        FanOutEnd { edges: Arc::default() }
+    }
+}
+
+impl<T: Clone + 'static> FanOutEnd<T> {
+    /// Adds a consumer. While the job is being built only.
+    pub fn add(&self, end: impl ChainEnd<T>) {
+        let edge = Box::new(TypedFanEdge { end, record: PhantomData });
+        self.edges.lock().unwrap_or_else(PoisonError::into_inner).push(edge);
+    }
+}
+
+impl<T: Clone + Send + 'static> ChainEnd<T> for FanOutEnd<T> {
+    type Stage = FanOutStage<T>;
+    fn build(self, task: &mut TaskContext) -> Result<FanOutStage<T>, TaskError> {
+        let edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
+        let edges = edges.iter().map(|edge| edge.build(task)).collect::<Result<_, _>>()?;
+        Ok(FanOutStage { edges, batch: Vec::new() })
+    }
+}
+
+/// Gives each record to several edges, a batch at a time.
+pub struct FanOutStage<T> {
+    edges: Vec<Box<dyn BatchStage<T>>>,
+    batch: Vec<T>,
+}
+
+const FAN_OUT_BATCH: usize = 256;
+
+impl<T: Clone + 'static> FanOutStage<T> {
+    #[inline(never)]
+    fn pass_on(&mut self) {
+        let Some((last, others)) = self.edges.split_last_mut() else {
+            self.batch.clear();
+            return;
+        };
+        others.iter_mut().for_each(|edge| edge.push_clones(&self.batch));
+        last.push_drained(&mut self.batch);
+    }
+}
+
+impl<T: Clone + 'static> Collector<T> for FanOutStage<T> {
+    #[inline(always)]
+    fn push(&mut self, record: T) {
+        self.batch.push(record);
+        if self.batch.len() >= FAN_OUT_BATCH {
+            self.pass_on();
+        }
+    }
+}
+
+impl<T: Clone + Send + 'static> Stage<T> for FanOutStage<T> {
+    fn open(&mut self, task: &TaskContext) -> Result<(), TaskError> {
+        self.edges.iter_mut().try_for_each(|edge| edge.open(task))
+    }
+    fn control(&mut self, control: Control) {
+        self.pass_on();
+        self.edges.iter_mut().for_each(|edge| edge.control(control));
+    }
+    fn flush(&mut self, why: Flush) {
+        self.pass_on();
+        self.edges.iter_mut().for_each(|edge| edge.flush(why));
+    }
+}

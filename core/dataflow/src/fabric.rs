@@ -1,0 +1,166 @@
+//! The channels of one worker: makes the two ends of each edge meet, whether in this process or over the network.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use weir_model::JobGraph;
+
+use crate::channel::{ChannelWriter, Inbox};
+use crate::net::{ChannelId, Network};
+use crate::record::Record;
+use crate::task::{TaskId, TaskShared};
+
+/// Which worker runs each subtask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// Worker index by vertex position and subtask.
+    workers: Vec<Vec<u32>>,
+}
+
+impl Placement {
+    /// `workers[vertex][subtask]` is the index of the worker that runs the subtask.
+    pub fn new(workers: Vec<Vec<u32>>) -> Placement {
+        Placement { workers }
+    }
+
+    /// Everything on worker 0.
+    pub fn single(graph: &JobGraph) -> Placement {
+        Placement { workers: graph.vertices.iter().map(|v| vec![0; v.parallelism as usize]).collect() }
+    }
+
+    /// The worker of a subtask.
+    pub fn worker_of(&self, task: TaskId) -> u32 {
+        self.workers[task.vertex as usize][task.subtask as usize]
+    }
+
+    /// The subtasks of `worker`, by vertex and subtask.
+    pub fn tasks_of(&self, worker: u32) -> impl Iterator<Item = TaskId> + '_ {
+        self.workers.iter().enumerate().flat_map(move |(vertex, subtasks)| {
+            subtasks
+                .iter()
+                .enumerate()
+                .filter(move |(_, w)| **w == worker)
+                .map(move |(subtask, _)| TaskId { vertex: vertex as u32, subtask: subtask as u32 })
+        })
+    }
+}
+
+type InboxKey = (TaskId, u32);
+
+/// All channels that start or end in one worker.
+pub struct Fabric {
+    graph: Arc<JobGraph>,
+    placement: Placement,
+    own: u32,
+    network: Option<Network>,
+    tasks: HashMap<TaskId, Arc<TaskShared>>,
+    capacity: usize,
+    /// Made by whichever end comes first; the record type of an edge is the same at both ends.
+    inboxes: Mutex<HashMap<InboxKey, Arc<dyn Any + Send + Sync>>>,
+}
+
+impl fmt::Debug for Fabric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fabric of worker {} ({} tasks)", self.own, self.tasks.len())
+    }
+}
+
+impl Fabric {
+    /// The channels of worker `own` for the `tasks` placed there. `network` is needed when there are other workers.
+    pub fn new(
+        graph: Arc<JobGraph>,
+        placement: Placement,
+        own: u32,
+        network: Option<Network>,
+        tasks: HashMap<TaskId, Arc<TaskShared>>,
+        capacity: usize,
+    ) -> Fabric {
+        Fabric { graph, placement, own, network, tasks, capacity, inboxes: Mutex::default() }
+    }
+
+    /// The tasks of this worker.
+    pub fn tasks(&self) -> &HashMap<TaskId, Arc<TaskShared>> {
+        &self.tasks
+    }
+
+    /// The inbox of input `input` of a task of this worker.
+    pub fn inbox<T: Record>(&self, task: TaskId, input: u32) -> Arc<Inbox<T>> {
+        let mut inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        let inbox = inboxes.entry((task, input)).or_insert_with(|| self.make_inbox::<T>(task, input)).clone();
+        drop(inboxes);
+        inbox.downcast::<Inbox<T>>().ok().expect("both ends of an edge have the same record type")
+    }
+
+    /// One writer for each consumer that producer `subtask` of `edge` is connected with.
+    pub fn writers<T: Record>(&self, edge: u32, subtask: u32) -> Vec<ChannelWriter<T>> {
+        let e = &self.graph.edges[edge as usize];
+        let (producers, consumers) = (self.parallelism(e.source), self.parallelism(e.target));
+        let pattern = e.partitioner.pattern();
+        let writer = |consumer| {
+            let task = TaskId { vertex: e.target, subtask: consumer };
+            let worker = self.placement.worker_of(task);
+            if worker != self.own {
+                let id = ChannelId { edge, producer: subtask, consumer };
+                return ChannelWriter::Remote(self.network().sender(id, worker));
+            }
+            let before = self.channels_before(edge, consumer);
+            let first = pattern.producers(consumer, producers, consumers).start;
+            ChannelWriter::Local { inbox: self.inbox(task, e.target_input), channel: before + subtask - first }
+        };
+        pattern.consumers(subtask, producers, consumers).map(writer).collect()
+    }
+
+    fn make_inbox<T: Record>(&self, task: TaskId, input: u32) -> Arc<dyn Any + Send + Sync> {
+        let channels: u32 = self.edges_into(task.vertex, input).map(|e| self.producers_of(e, task.subtask).len() as u32).sum();
+        let capacity = self.capacity_for(channels);
+        let inbox = Inbox::<T>::new(channels as usize, capacity, self.tasks[&task].clone());
+        let mut channel = 0;
+        for edge in self.edges_into(task.vertex, input) {
+            for producer in self.producers_of(edge, task.subtask) {
+                let source = TaskId { vertex: self.graph.edges[edge as usize].source, subtask: producer };
+                let worker = self.placement.worker_of(source);
+                if worker != self.own {
+                    let id = ChannelId { edge, producer, consumer: task.subtask };
+                    self.network().receiver(id, worker, inbox.clone(), channel, capacity as u32);
+                }
+                channel += 1;
+            }
+        }
+        inbox
+    }
+
+    /// Wide fan-in needs fewer batches per channel for the same flow; two keep a producer and a consumer busy at once.
+    fn capacity_for(&self, channels: u32) -> usize {
+        const BATCHES_PER_INBOX: usize = 512;
+        (BATCHES_PER_INBOX / channels.max(1) as usize).clamp(2, self.capacity.max(2))
+    }
+
+    fn edges_into(&self, vertex: u32, input: u32) -> impl Iterator<Item = u32> + '_ {
+        let into = move |e: &weir_model::JobEdge| e.target == vertex && e.target_input == input;
+        self.graph.edges.iter().enumerate().filter(move |(_, e)| into(e)).map(|(i, _)| i as u32)
+    }
+
+    fn producers_of(&self, edge: u32, consumer: u32) -> std::ops::Range<u32> {
+        let e = &self.graph.edges[edge as usize];
+        e.partitioner.pattern().producers(consumer, self.parallelism(e.source), self.parallelism(e.target))
+    }
+
+    /// Number of the consumer's channels that belong to earlier edges of the same input.
+    fn channels_before(&self, edge: u32, consumer: u32) -> u32 {
+        let e = &self.graph.edges[edge as usize];
+        self.edges_into(e.target, e.target_input)
+            .take_while(|&other| other != edge)
+            .map(|other| self.producers_of(other, consumer).len() as u32)
+            .sum()
+    }
+
+    fn parallelism(&self, vertex: u32) -> u32 {
+        self.graph.vertices[vertex as usize].parallelism
+    }
+
+    fn network(&self) -> &Network {
+        self.network.as_ref().expect("a job with several workers has a network")
+    }
+}

@@ -1,0 +1,269 @@
+//! Fusion: operators, the stages they become, and the chains they are built into.
+//!
+//! A chain is assembled from its head (a source or an input gate) towards its end, and turned round when it runs: the head
+//! receives the whole rest of the chain as one value of a concrete type, so that the compiler sees a single loop over a batch
+//! with every operator inlined, as it does for iterator adapters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::element::{Control, EventTime};
+use crate::failure::{OperatorGuard, TaskError};
+use crate::plan::TaskContext;
+
+/// Takes records one at a time. What user code sees of everything downstream.
+pub trait Collector<T> {
+    /// Passes `record` on.
+    fn push(&mut self, record: T);
+}
+
+/// Why buffered results should move on although their buffer is not full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// The task has nothing more to read.
+    Idle,
+    /// `execution.buffer-timeout` passed.
+    Timeout,
+}
+
+/// Everything behind a point of a chain.
+pub trait Stage<T>: Collector<T> + 'static {
+    /// Prepares for the first record; called once, on the task's thread, upstream first.
+    fn open(&mut self, task: &TaskContext) -> Result<(), TaskError>;
+    /// Takes a watermark, barrier or end; ordered with the records.
+    fn control(&mut self, control: Control);
+    /// Lets buffered results move on.
+    fn flush(&mut self, why: Flush);
+}
+
+/// One logical operator: what happens to a record between two points of a chain.
+///
+/// Cloned once per subtask before it runs, so fields are per-subtask state.
+pub trait Operator<In>: Clone + Send + 'static {
+    /// The record type it emits.
+    type Out: 'static;
+
+    /// Prepares for the first record.
+    fn open(&mut self, task: &OperatorContext<'_>) -> Result<(), TaskError> {
+        let _ = task;
+        Ok(())
+    }
+
+    /// Takes one record and emits any number.
+    fn process<C: Collector<Self::Out>>(&mut self, record: In, out: &mut C);
+
+    /// Lets buffered results move on.
+    fn flush<C: Collector<Self::Out>>(&mut self, why: Flush, out: &mut C) {
+        let _ = (why, out);
+    }
+
+    /// Event time advanced; results due until then go out before the watermark does.
+    fn watermark<C: Collector<Self::Out>>(&mut self, time: EventTime, out: &mut C) {
+        let _ = (time, out);
+    }
+
+    /// The input ended; whatever is still held goes out now.
+    fn end<C: Collector<Self::Out>>(&mut self, out: &mut C) {
+        let _ = out;
+    }
+
+    /// Side outputs, which follow the main output's control elements.
+    fn side_outputs(&mut self) -> Option<&mut crate::process::SideOutputs> {
+        None
+    }
+}
+
+/// What an operator may ask for when it opens.
+#[derive(Debug)]
+pub struct OperatorContext<'a> {
+    /// The task it runs in.
+    pub task: &'a TaskContext,
+    /// Its node in the job's StreamGraph.
+    pub node: u32,
+}
+
+/// An operator with everything behind it.
+#[derive(Debug)]
+pub struct OpStage<Op, D> {
+    op: Op,
+    node: u32,
+    down: D,
+}
+
+impl<Op, D> OpStage<Op, D> {
+    /// Runs `f` so that a panic in it is reported with this operator's name.
+    #[inline(always)]
+    fn guarded<R>(&mut self, f: impl FnOnce(&mut Op, &mut D) -> R) -> R {
+        let guard = OperatorGuard(self.node);
+        let result = f(&mut self.op, &mut self.down);
+        std::mem::forget(guard);
+        result
+    }
+}
+
+impl<In, Op: Operator<In>, D: Stage<Op::Out>> Collector<In> for OpStage<Op, D> {
+    #[inline(always)]
+    fn push(&mut self, record: In) {
+        self.guarded(|op, down| op.process(record, down));
+    }
+}
+
+impl<In: 'static, Op: Operator<In>, D: Stage<Op::Out>> Stage<In> for OpStage<Op, D> {
+    fn open(&mut self, task: &TaskContext) -> Result<(), TaskError> {
+        let node = self.node;
+        // Downstream first: an operator may already emit when it opens.
+        self.down.open(task)?;
+        self.guarded(|op, _| op.open(&OperatorContext { task, node }))
+    }
+
+    fn control(&mut self, control: Control) {
+        self.guarded(|op, down| match control {
+            Control::Watermark(time) => op.watermark(time, down),
+            Control::End => op.end(down),
+            Control::Barrier(_) | Control::Idle(_) => {}
+        });
+        if let Some(sides) = self.op.side_outputs() {
+            sides.control(control);
+        }
+        self.down.control(control);
+    }
+
+    fn flush(&mut self, why: Flush) {
+        self.guarded(|op, down| op.flush(why, down));
+        if let Some(sides) = self.op.side_outputs() {
+            sides.flush(why);
+        }
+        self.down.flush(why);
+    }
+}
+
+/// A chain of fused operators, open at its end.
+pub trait Chain: Clone + Send + 'static {
+    /// The record type at its end.
+    type Out: 'static;
+
+    /// Runs the chain into `down` until its input ends, the task is cancelled or something fails.
+    fn run<D: Stage<Self::Out>>(self, down: D, task: &mut TaskContext) -> Result<(), TaskError>;
+}
+
+/// A chain with one more operator at its end.
+#[derive(Debug, Clone)]
+pub struct Then<C, Op> {
+    /// What comes before.
+    pub chain: C,
+    /// The last operator.
+    pub op: Op,
+    /// Its node in the StreamGraph.
+    pub node: u32,
+}
+
+impl<C, Op> Chain for Then<C, Op>
+where
+    C: Chain,
+    Op: Operator<C::Out>,
+{
+    type Out = Op::Out;
+
+    fn run<D: Stage<Op::Out>>(self, down: D, task: &mut TaskContext) -> Result<(), TaskError> {
+        self.chain.run(OpStage { op: self.op, node: self.node, down }, task)
+    }
+}
+
+/// The end of a chain whose last operator is a sink.
+#[derive(Debug, Clone, Default)]
+pub struct NullStage;
+
+impl<T> Collector<T> for NullStage {
+    #[inline(always)]
+    fn push(&mut self, record: T) {
+        drop(record);
+    }
+}
+
+impl<T: 'static> Stage<T> for NullStage {
+    fn open(&mut self, _task: &TaskContext) -> Result<(), TaskError> {
+        Ok(())
+    }
+    fn control(&mut self, _control: Control) {}
+    fn flush(&mut self, _why: Flush) {}
+}
+
+/// Builds the end of a chain for one subtask.
+pub trait ChainEnd<T>: Clone + Send + 'static {
+    /// The stage that ends the chain.
+    type Stage: Stage<T>;
+    /// Makes the stage; called on the task's thread.
+    fn build(self, task: &mut TaskContext) -> Result<Self::Stage, TaskError>;
+}
+
+/// Ends a chain behind a sink.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terminated;
+
+impl<T: 'static> ChainEnd<T> for Terminated {
+    type Stage = NullStage;
+    fn build(self, _task: &mut TaskContext) -> Result<NullStage, TaskError> {
+        Ok(NullStage)
+    }
+}
+
+/// The body of a vertex with its types erased: makes the work of one subtask.
+pub trait VertexBody: Send + Sync + 'static {
+    /// The work of one subtask, to be run on its thread.
+    fn instantiate(&self) -> TaskBody;
+}
+
+/// The work of one subtask.
+pub type TaskBody = Box<dyn FnOnce(&mut TaskContext) -> Result<(), TaskError> + Send>;
+
+/// A chain and its end, ready to be run by any number of subtasks.
+pub struct Body<C, E> {
+    // Behind a lock only because user closures need not be `Sync`; it is taken once per subtask, to clone.
+    parts: std::sync::Mutex<(C, E)>,
+}
+
+impl<C: Chain, E: ChainEnd<C::Out>> Body<C, E> {
+    /// Joins a chain with its end.
+    pub fn erased(chain: C, end: E) -> Arc<dyn VertexBody> {
+        Arc::new(Body { parts: std::sync::Mutex::new((chain, end)) })
+    }
+}
+
+impl<C: Chain, E: ChainEnd<C::Out>> VertexBody for Body<C, E> {
+    fn instantiate(&self) -> TaskBody {
+        let (chain, end) = self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        Box::new(move |task| {
+            let stage = end.build(task)?;
+            chain.run(stage, task)
+        })
+    }
+}
+
+/// Decides when buffered results leave although the task still has something to read.
+#[derive(Debug)]
+pub(crate) struct FlushTimer {
+    every: Option<Duration>,
+    last: std::time::Instant,
+}
+
+impl FlushTimer {
+    pub(crate) fn new(every: Option<Duration>) -> FlushTimer {
+        FlushTimer { every, last: std::time::Instant::now() }
+    }
+
+    /// Flushes when the timeout passed since the last flush. Called once per batch.
+    #[inline]
+    pub(crate) fn on_batch<T>(&mut self, stage: &mut impl Stage<T>) {
+        let Some(every) = self.every else { return };
+        if self.last.elapsed() >= every {
+            stage.flush(Flush::Timeout);
+            self.last = std::time::Instant::now();
+        }
+    }
+
+    /// Flushes because there is nothing to read.
+    pub(crate) fn on_idle<T>(&mut self, stage: &mut impl Stage<T>) {
+        stage.flush(Flush::Idle);
+        self.last = std::time::Instant::now();
+    }
+}

@@ -1,0 +1,276 @@
+//! `reduce` and `aggregate` on keyed streams, in two halves around the exchange.
+//!
+//! The half before it folds records into one accumulator per key and sends (key, accumulator) on when its table is full or
+//! the task is idle; the half behind it combines accumulators. A hot key therefore costs the network one record per table, not
+//! one per occurrence, and the exchange of a stream with few keys all but disappears.
+
+use std::hash::{BuildHasher, Hash};
+use std::marker::PhantomData;
+
+use hashbrown::DefaultHashBuilder;
+use hashbrown::hash_table::{Entry, HashTable};
+
+use crate::failure::TaskError;
+use crate::operator::{Collector, Flush, Operator, OperatorContext};
+use crate::record::Record;
+
+/// Folds the records of a key into an accumulator.
+///
+/// `combine` must be associative and agree with `add`: folding parts and combining them equals folding the whole. Records and
+/// parts come in no particular order.
+pub trait Aggregator<In>: Clone + Send + 'static {
+    /// What is kept per key; crosses the exchange.
+    type Accumulator: Record + Clone;
+    /// What is emitted per key.
+    type Out: Send + 'static;
+
+    /// An accumulator holding its first record.
+    fn first(&mut self, record: In) -> Self::Accumulator;
+    /// Folds one more record in.
+    fn add(&mut self, accumulator: &mut Self::Accumulator, record: In);
+    /// Folds another part in.
+    fn combine(&mut self, accumulator: &mut Self::Accumulator, other: Self::Accumulator);
+    /// The result as of now.
+    fn result(&mut self, accumulator: &Self::Accumulator) -> Self::Out;
+}
+
+/// [`Aggregator`] of a function that combines two records of one type.
+#[derive(Clone)]
+pub struct Reduce<F>(pub F);
+
+impl<T, F> Aggregator<T> for Reduce<F>
+where
+    T: Record + Clone,
+    F: FnMut(T, T) -> T + Clone + Send + 'static,
+{
+    // `None` only while the author's function holds the value: it takes and returns values, not references.
+    type Accumulator = Option<T>;
+    type Out = T;
+
+    #[inline(always)]
+    fn first(&mut self, record: T) -> Option<T> {
+        Some(record)
+    }
+    #[inline(always)]
+    fn add(&mut self, accumulator: &mut Option<T>, record: T) {
+        self.combine(accumulator, Some(record));
+    }
+    #[inline(always)]
+    fn combine(&mut self, accumulator: &mut Option<T>, other: Option<T>) {
+        *accumulator = match (accumulator.take(), other) {
+            (Some(a), Some(b)) => Some((self.0)(a, b)),
+            (a, b) => a.or(b),
+        };
+    }
+    fn result(&mut self, accumulator: &Option<T>) -> T {
+        accumulator.clone().expect("a key has an accumulator only after its first record")
+    }
+}
+
+/// One accumulator per key.
+struct Table<K, A> {
+    index: HashTable<(K, A)>,
+    hasher: DefaultHashBuilder,
+}
+
+impl<K: Eq + Hash, A> Table<K, A> {
+    fn new() -> Self {
+        Table { index: HashTable::new(), hasher: DefaultHashBuilder::default() }
+    }
+
+    #[inline(always)]
+    fn upsert<V>(&mut self, key: K, value: V, first: impl FnOnce(&mut K, V) -> A, fold: impl FnOnce(&mut A, V)) -> &mut (K, A) {
+        let hash = self.hasher.hash_one(&key);
+        let Table { index, hasher } = self;
+        match index.entry(hash, |(k, _)| *k == key, |(k, _)| hasher.hash_one(k)) {
+            Entry::Occupied(entry) => {
+                let pair = entry.into_mut();
+                fold(&mut pair.1, value);
+                pair
+            }
+            Entry::Vacant(entry) => {
+                let mut key = key;
+                let accumulator = first(&mut key, value);
+                entry.insert((key, accumulator)).into_mut()
+            }
+        }
+    }
+}
+
+/// Gives a record's key.
+pub trait KeyOf<In, K>: FnMut(&In) -> K + Clone + Send + 'static {}
+
+impl<In, K, F: FnMut(&In) -> K + Clone + Send + 'static> KeyOf<In, K> for F {}
+
+/// The half before the exchange.
+pub struct PreAggregateOperator<In, K, F, A: Aggregator<In>> {
+    key_of: F,
+    aggregator: A,
+    table: Table<K, A::Accumulator>,
+    /// Records folded since the table was last emptied.
+    folded: usize,
+    /// Records to pass through unfolded, after a table that saved little.
+    bypass: usize,
+    keep_until_end: bool,
+    input: PhantomData<fn(In)>,
+}
+
+/// Keys in the table before it is emptied. Small enough for a core's cache with small accumulators.
+const TABLE_KEYS: usize = 16 * 1024;
+/// A table that took fewer records per key than this was not worth the hashing …
+const WORTHWHILE: usize = 2;
+/// … and this many records pass by before it is tried again.
+const BYPASS_RECORDS: usize = 256 * 1024;
+
+impl<In, K: Eq + Hash, F, A: Aggregator<In>> PreAggregateOperator<In, K, F, A> {
+    /// Folds with `aggregator` by the key that `key_of` gives.
+    pub fn new(key_of: F, aggregator: A) -> Self {
+        PreAggregateOperator {
+            key_of,
+            aggregator,
+            table: Table::new(),
+            folded: 0,
+            bypass: 0,
+            keep_until_end: false,
+            input: PhantomData,
+        }
+    }
+
+    fn empty_table<C: Collector<(K, A::Accumulator)>>(&mut self, out: &mut C) {
+        for pair in self.table.index.drain() {
+            out.push(pair);
+        }
+        self.folded = 0;
+    }
+
+    #[inline(never)]
+    fn on_full<C: Collector<(K, A::Accumulator)>>(&mut self, out: &mut C) {
+        if self.folded < WORTHWHILE * self.table.index.len() {
+            self.bypass = BYPASS_RECORDS;
+        }
+        self.empty_table(out);
+    }
+}
+
+impl<In, K: Eq + Hash, F: Clone, A: Aggregator<In>> Clone for PreAggregateOperator<In, K, F, A> {
+    fn clone(&self) -> Self {
+        PreAggregateOperator::new(self.key_of.clone(), self.aggregator.clone())
+    }
+}
+
+impl<In, K, F, A> Operator<In> for PreAggregateOperator<In, K, F, A>
+where
+    In: 'static,
+    K: Record + Eq + Hash,
+    F: KeyOf<In, K>,
+    A: Aggregator<In>,
+{
+    type Out = (K, A::Accumulator);
+
+    fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
+        self.keep_until_end = context.task.options().final_results_only;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn process<C: Collector<Self::Out>>(&mut self, record: In, out: &mut C) {
+        let key = (self.key_of)(&record);
+        if self.bypass > 0 {
+            self.bypass -= 1;
+            out.push((key, self.aggregator.first(record)));
+            return;
+        }
+        let PreAggregateOperator { aggregator, table, .. } = self;
+        // `first` and `add` both need the aggregator; only one of them runs.
+        let aggregator = std::cell::RefCell::new(aggregator);
+        table.upsert(
+            key,
+            record,
+            |_, record| aggregator.borrow_mut().first(record),
+            |accumulator, record| aggregator.borrow_mut().add(accumulator, record),
+        );
+        self.folded += 1;
+        if self.table.index.len() >= TABLE_KEYS {
+            self.on_full(out);
+        }
+    }
+
+    fn flush<C: Collector<Self::Out>>(&mut self, _why: Flush, out: &mut C) {
+        if !self.keep_until_end {
+            self.empty_table(out);
+        }
+    }
+
+    fn watermark<C: Collector<Self::Out>>(&mut self, _time: crate::element::EventTime, out: &mut C) {
+        self.empty_table(out);
+    }
+
+    fn end<C: Collector<Self::Out>>(&mut self, out: &mut C) {
+        self.empty_table(out);
+    }
+}
+
+/// The half behind the exchange: emits the result of a key whenever it changed, or of every key once at the end
+/// (`RuntimeOptions::final_results_only`).
+pub struct MergeOperator<In, K, A: Aggregator<In>, Out, M> {
+    aggregator: A,
+    make: M,
+    table: Table<K, A::Accumulator>,
+    only_at_end: bool,
+    types: PhantomData<fn(In) -> Out>,
+}
+
+impl<In, K: Eq + Hash, A: Aggregator<In>, Out, M> MergeOperator<In, K, A, Out, M> {
+    /// Combines with `aggregator`; `make` builds what is emitted from a key and its result.
+    pub fn new(aggregator: A, make: M) -> Self {
+        MergeOperator { aggregator, make, table: Table::new(), only_at_end: false, types: PhantomData }
+    }
+}
+
+impl<In, K: Eq + Hash, A: Aggregator<In>, Out, M: Clone> Clone for MergeOperator<In, K, A, Out, M> {
+    fn clone(&self) -> Self {
+        MergeOperator::new(self.aggregator.clone(), self.make.clone())
+    }
+}
+
+impl<In, K, A, Out, M> Operator<(K, A::Accumulator)> for MergeOperator<In, K, A, Out, M>
+where
+    In: 'static,
+    K: Record + Eq + Hash,
+    A: Aggregator<In>,
+    Out: 'static,
+    M: FnMut(&K, A::Out) -> Out + Clone + Send + 'static,
+{
+    type Out = Out;
+
+    fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
+        self.only_at_end = context.task.options().final_results_only;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn process<C: Collector<Out>>(&mut self, (key, part): (K, A::Accumulator), out: &mut C) {
+        let MergeOperator { aggregator, table, make, .. } = self;
+        let keep = |key: &mut K, mut part: A::Accumulator| {
+            // The key and its accumulator stay; the input buffer they were cut from should not.
+            key.detach();
+            part.detach();
+            part
+        };
+        let (key, accumulator) = table.upsert(key, part, keep, |accumulator, part| aggregator.combine(accumulator, part));
+        if !self.only_at_end {
+            let result = aggregator.result(accumulator);
+            out.push(make(key, result));
+        }
+    }
+
+    fn end<C: Collector<Out>>(&mut self, out: &mut C) {
+        if !self.only_at_end {
+            return;
+        }
+        for (key, accumulator) in self.table.index.drain() {
+            let result = self.aggregator.result(&accumulator);
+            out.push((self.make)(&key, result));
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The operators the SDK builds chains of.
+
+mod aggregate;
+mod simple;
+
+pub use aggregate::{Aggregator, KeyOf, MergeOperator, PreAggregateOperator, Reduce};
+pub use simple::{FilterOperator, FlatMapOperator, InspectOperator, MapOperator};

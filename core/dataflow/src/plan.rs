@@ -1,0 +1,174 @@
+//! What a worker runs: the JobGraph with the code of its vertices, and the context each task runs in.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use weir_model::JobGraph;
+
+use crate::channel::{ChannelWriter, Gate};
+use crate::exchange::PartitionContext;
+use crate::failure::TaskError;
+use crate::operator::VertexBody;
+use crate::record::Record;
+use crate::sink::ErasedSink;
+use crate::source::ErasedSource;
+use crate::task::{Mail, TaskId, TaskShared, Waiting};
+use crate::worker::WorkerRuntime;
+
+/// An output port of the job: the start of exactly one edge. Unique in a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortId(pub u32);
+
+/// A job as its builder made it: the JobGraph and the code behind it.
+pub struct JobPlan {
+    /// The graph; vertices and edges are referred to by position.
+    pub graph: JobGraph,
+    /// The code of each vertex, by position.
+    pub bodies: Vec<Arc<dyn VertexBody>>,
+    /// Names of StreamGraph nodes, by node id; for reports.
+    pub node_names: Vec<String>,
+    /// The edge that starts at each port.
+    pub ports: BTreeMap<PortId, u32>,
+    /// Options of the runtime.
+    pub options: RuntimeOptions,
+}
+
+/// What of a job's code runs beside its driver: enumerators and committers.
+#[derive(Default)]
+pub struct DriverSide {
+    /// Sources by vertex position.
+    pub sources: BTreeMap<u32, Box<dyn ErasedSource>>,
+    /// Sinks by node id.
+    pub sinks: BTreeMap<u32, Box<dyn ErasedSink>>,
+}
+
+impl fmt::Debug for DriverSide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DriverSide({} sources, {} sinks)", self.sources.len(), self.sinks.len())
+    }
+}
+
+impl fmt::Debug for JobPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JobPlan({}, {} vertices)", self.graph.name, self.graph.vertices.len())
+    }
+}
+
+/// Options every task of a job runs with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeOptions {
+    /// Buffered results leave at the latest after this time; `None`: when a buffer is full or the task is idle.
+    pub buffer_timeout: Option<Duration>,
+    /// Batches a channel holds before its producer waits.
+    pub channel_capacity: usize,
+    /// Whether running aggregates are emitted only once, at the end of the input.
+    pub final_results_only: bool,
+}
+
+impl Default for RuntimeOptions {
+    fn default() -> Self {
+        RuntimeOptions { buffer_timeout: Some(Duration::from_millis(100)), channel_capacity: 8, final_results_only: false }
+    }
+}
+
+/// What a task's body runs in. Lives on the task's thread.
+pub struct TaskContext {
+    shared: Arc<TaskShared>,
+    runtime: Arc<WorkerRuntime>,
+}
+
+impl fmt::Debug for TaskContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskContext({:?})", self.shared.id())
+    }
+}
+
+impl TaskContext {
+    pub(crate) fn new(shared: Arc<TaskShared>, runtime: Arc<WorkerRuntime>) -> TaskContext {
+        TaskContext { shared, runtime }
+    }
+
+    /// The task's face to other threads.
+    pub fn shared(&self) -> &Arc<TaskShared> {
+        &self.shared
+    }
+
+    /// Which subtask this is.
+    pub fn id(&self) -> TaskId {
+        self.shared.id()
+    }
+
+    /// Index of the subtask, from 0.
+    pub fn subtask(&self) -> u32 {
+        self.shared.id().subtask
+    }
+
+    /// Number of subtasks of the vertex.
+    pub fn parallelism(&self) -> u32 {
+        self.runtime.plan().graph.vertices[self.shared.id().vertex as usize].parallelism
+    }
+
+    /// Unique to this run of the job.
+    pub fn run_id(&self) -> &str {
+        self.runtime.run_id()
+    }
+
+    /// The job's runtime options.
+    pub fn options(&self) -> &RuntimeOptions {
+        &self.runtime.plan().options
+    }
+
+    /// The gate over input `input` of this task.
+    pub(crate) fn gate<T: Record>(&self, input: u32) -> Gate<T> {
+        Gate::new(self.runtime.fabric().inbox::<T>(self.id(), input))
+    }
+
+    /// One writer per connected consumer of the edge at `port`, in the consumers' order.
+    pub(crate) fn writers<T: Record>(&self, port: PortId) -> Vec<ChannelWriter<T>> {
+        self.runtime.fabric().writers::<T>(self.edge(port), self.subtask())
+    }
+
+    pub(crate) fn partition_context(&self, port: PortId) -> PartitionContext {
+        let graph = &self.runtime.plan().graph;
+        let edge = &graph.edges[self.edge(port) as usize];
+        let consumer = &graph.vertices[edge.target as usize];
+        let connected = edge.partitioner.pattern().consumers(self.subtask(), self.parallelism(), consumer.parallelism);
+        PartitionContext {
+            subtask: self.subtask(),
+            channels: connected.len() as u32,
+            consumers: consumer.parallelism,
+            max_parallelism: consumer.max_parallelism,
+        }
+    }
+
+    fn edge(&self, port: PortId) -> u32 {
+        *self.runtime.plan().ports.get(&port).expect("every port of a finished job starts an edge")
+    }
+
+    /// Waits for a letter, at most until `deadline`, answering cancellation.
+    pub(crate) fn wait_for_mail(&self, deadline: Option<Instant>) -> Result<Option<Mail>, TaskError> {
+        loop {
+            self.shared.check_canceled()?;
+            if let Some(mail) = self.shared.take_mail() {
+                return Ok(Some(mail));
+            }
+            let timeout = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+            if timeout == Some(Duration::ZERO) {
+                return Ok(None);
+            }
+            self.shared.park(Waiting::Idle, timeout);
+        }
+    }
+
+    /// Asks the enumerator of this task's source for a split; the answer comes as mail.
+    pub(crate) fn request_split(&self) {
+        self.runtime.coordinator().request_split(self.id());
+    }
+
+    /// Tells the driver that the task's operators are open.
+    pub(crate) fn report_running(&self) {
+        self.runtime.report_running(self.id());
+    }
+}

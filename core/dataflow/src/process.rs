@@ -1,0 +1,487 @@
+//! `process`: user functions with a context, side outputs and, on keyed streams, state.
+
+use std::any::Any;
+use std::fmt;
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::element::Control;
+use crate::exchange::{ExchangeStage, ForwardPartitioner};
+use crate::failure::TaskError;
+use crate::operator::{Collector, Flush, Operator, OperatorContext, Stage};
+use crate::plan::{PortId, TaskContext};
+use crate::record::Record;
+use crate::state::KeyedStates;
+
+/// Names a side output and its record type.
+pub struct OutputTag<T> {
+    name: String,
+    id: u64,
+    record: PhantomData<fn(T)>,
+}
+
+impl<T> OutputTag<T> {
+    /// A tag; `name` is shown in plans. Two tags of one name are two outputs.
+    pub fn new(name: impl Into<String>) -> OutputTag<T> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        OutputTag { name: name.into(), id: NEXT.fetch_add(1, Ordering::Relaxed), record: PhantomData }
+    }
+
+    /// The name given to [`new`](Self::new).
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl<T> Clone for OutputTag<T> {
+    fn clone(&self) -> Self {
+        OutputTag { name: self.name.clone(), id: self.id, record: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for OutputTag<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OutputTag({:?})", self.name)
+    }
+}
+
+type SideStage<T> = ExchangeStage<T, ForwardPartitioner>;
+
+/// A side output's stage with its record type erased; the dynamic calls are one per control element and flush.
+trait ErasedSide: Send {
+    fn control(&mut self, control: Control);
+    fn flush(&mut self, why: Flush);
+    fn as_any(&mut self) -> &mut dyn Any;
+}
+
+impl<T: Record> ErasedSide for SideStage<T> {
+    fn control(&mut self, control: Control) {
+        Stage::control(self, control);
+    }
+    fn flush(&mut self, why: Flush) {
+        Stage::flush(self, why);
+    }
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+type BuildSide = fn(&TaskContext, PortId) -> Result<Box<dyn ErasedSide>, TaskError>;
+
+#[derive(Clone, Copy)]
+struct SideDeclaration {
+    tag: u64,
+    port: PortId,
+    build: BuildSide,
+}
+
+/// The side outputs of one operator: those somebody reads. Records for others are dropped.
+#[derive(Default)]
+pub struct SideOutputs {
+    declared: Vec<SideDeclaration>,
+    open: Vec<(u64, Box<dyn ErasedSide>)>,
+}
+
+impl fmt::Debug for SideOutputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SideOutputs({})", self.declared.len())
+    }
+}
+
+impl Clone for SideOutputs {
+    fn clone(&self) -> Self {
+        SideOutputs { declared: self.declared.clone(), open: Vec::new() }
+    }
+}
+
+impl SideOutputs {
+    /// Connects `tag` with an output port. While the job is being built only.
+    pub fn declare<T: Record>(&mut self, tag: &OutputTag<T>, port: PortId) {
+        let build: BuildSide = |task, port| Ok(Box::new(SideStage::<T>::new(task, port, ForwardPartitioner)?));
+        self.declared.push(SideDeclaration { tag: tag.id, port, build });
+    }
+
+    fn open(&mut self, task: &TaskContext) -> Result<(), TaskError> {
+        for side in &self.declared {
+            self.open.push((side.tag, (side.build)(task, side.port)?));
+        }
+        Ok(())
+    }
+
+    fn push<T: Record>(&mut self, tag: &OutputTag<T>, record: T) {
+        let Some((_, side)) = self.open.iter_mut().find(|(id, _)| *id == tag.id) else { return };
+        let stage = side.as_any().downcast_mut::<SideStage<T>>().expect("a tag's id stands for one record type");
+        stage.push(record);
+    }
+
+    pub(crate) fn control(&mut self, control: Control) {
+        self.open.iter_mut().for_each(|(_, side)| side.control(control));
+    }
+
+    pub(crate) fn flush(&mut self, why: Flush) {
+        self.open.iter_mut().for_each(|(_, side)| side.flush(why));
+    }
+}
+
+/// What a `process` function sees besides its record.
+#[derive(Debug)]
+pub struct ProcessContext<Out> {
+    // Emitted records wait here until the user's function returns: that keeps the fused rest of the chain out of its signature.
+    emitted: Vec<Out>,
+    sides: SideOutputs,
+    subtask: u32,
+    parallelism: u32,
+}
+
+impl<Out> ProcessContext<Out> {
+    fn new(sides: SideOutputs) -> Self {
+        ProcessContext { emitted: Vec::new(), sides, subtask: 0, parallelism: 1 }
+    }
+
+    fn open(&mut self, task: &TaskContext) -> Result<(), TaskError> {
+        self.subtask = task.subtask();
+        self.parallelism = task.parallelism();
+        self.sides.open(task)
+    }
+
+    #[inline(always)]
+    fn drain_into<C: Collector<Out>>(&mut self, out: &mut C) {
+        for record in self.emitted.drain(..) {
+            out.push(record);
+        }
+    }
+
+    /// Emits a record to the main output.
+    #[inline]
+    pub fn emit(&mut self, record: Out) {
+        self.emitted.push(record);
+    }
+
+    /// Emits a record to a side output; dropped if nobody reads that output.
+    pub fn emit_to<T: Record>(&mut self, tag: &OutputTag<T>, record: T) {
+        self.sides.push(tag, record);
+    }
+
+    /// Index of this subtask, from 0.
+    pub fn subtask(&self) -> u32 {
+        self.subtask
+    }
+
+    /// Number of subtasks of this operator.
+    pub fn parallelism(&self) -> u32 {
+        self.parallelism
+    }
+}
+
+/// A function over the records of a stream, with a context. Cloned once per subtask.
+pub trait ProcessFunction<In>: Clone + Send + 'static {
+    /// The records it emits.
+    type Out: Send + 'static;
+
+    /// Called once before the first record.
+    fn open(&mut self, context: &mut ProcessContext<Self::Out>) {
+        let _ = context;
+    }
+
+    /// Called for each record.
+    fn process(&mut self, record: In, context: &mut ProcessContext<Self::Out>);
+
+    /// Called when the input ended; may still emit.
+    fn end(&mut self, context: &mut ProcessContext<Self::Out>) {
+        let _ = context;
+    }
+}
+
+/// An operator that has side outputs.
+pub trait WithSideOutputs {
+    /// Its side outputs, to declare more. While the job is being built only.
+    fn sides(&mut self) -> &mut SideOutputs;
+}
+
+/// The operator of a [`ProcessFunction`].
+#[derive(Debug)]
+pub struct ProcessOperator<F, Out> {
+    function: F,
+    context: ProcessContext<Out>,
+}
+
+impl<F, Out> ProcessOperator<F, Out> {
+    /// The operator of `function`.
+    pub fn new(function: F) -> Self {
+        ProcessOperator { function, context: ProcessContext::new(SideOutputs::default()) }
+    }
+}
+
+impl<F: Clone, Out> Clone for ProcessOperator<F, Out> {
+    fn clone(&self) -> Self {
+        ProcessOperator { function: self.function.clone(), context: ProcessContext::new(self.context.sides.clone()) }
+    }
+}
+
+impl<F, Out> WithSideOutputs for ProcessOperator<F, Out> {
+    fn sides(&mut self) -> &mut SideOutputs {
+        &mut self.context.sides
+    }
+}
+
+impl<In, F: ProcessFunction<In>> Operator<In> for ProcessOperator<F, F::Out> {
+    type Out = F::Out;
+
+    fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
+        self.context.open(context.task)?;
+        self.function.open(&mut self.context);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn process<C: Collector<F::Out>>(&mut self, record: In, out: &mut C) {
+        self.function.process(record, &mut self.context);
+        self.context.drain_into(out);
+    }
+
+    fn end<C: Collector<F::Out>>(&mut self, out: &mut C) {
+        self.function.end(&mut self.context);
+        self.context.drain_into(out);
+    }
+
+    fn side_outputs(&mut self) -> Option<&mut SideOutputs> {
+        Some(&mut self.context.sides)
+    }
+}
+
+/// A [`ProcessFunction`] made of a closure.
+pub struct FnProcess<F, Out> {
+    function: F,
+    out: PhantomData<fn() -> Out>,
+}
+
+impl<F, Out> FnProcess<F, Out> {
+    /// Wraps `function`.
+    pub fn new(function: F) -> Self {
+        FnProcess { function, out: PhantomData }
+    }
+}
+
+impl<F: Clone, Out> Clone for FnProcess<F, Out> {
+    fn clone(&self) -> Self {
+        FnProcess::new(self.function.clone())
+    }
+}
+
+impl<In, Out, F> ProcessFunction<In> for FnProcess<F, Out>
+where
+    Out: Send + 'static,
+    F: FnMut(In, &mut ProcessContext<Out>) + Clone + Send + 'static,
+{
+    type Out = Out;
+    #[inline(always)]
+    fn process(&mut self, record: In, context: &mut ProcessContext<Out>) {
+        (self.function)(record, context);
+    }
+}
+
+/// What a keyed `process` function sees besides its record: the key, its state, outputs.
+#[derive(Debug)]
+pub struct KeyedContext<K, Out> {
+    base: ProcessContext<Out>,
+    states: KeyedStates<K>,
+}
+
+impl<K: Clone + Eq + Hash, Out> KeyedContext<K, Out> {
+    fn new(sides: SideOutputs) -> Self {
+        KeyedContext { base: ProcessContext::new(sides), states: KeyedStates::default() }
+    }
+
+    /// The key of the current record. Panics in `open` and `end`, where there is none.
+    pub fn key(&self) -> &K {
+        self.states.current_key()
+    }
+
+    /// The states of this subtask's keys.
+    pub fn states(&self) -> &KeyedStates<K> {
+        &self.states
+    }
+
+    /// The states of this subtask's keys: declares states in `open`, changes those of the current key.
+    pub fn states_mut(&mut self) -> &mut KeyedStates<K> {
+        &mut self.states
+    }
+}
+
+impl<K, Out> std::ops::Deref for KeyedContext<K, Out> {
+    type Target = ProcessContext<Out>;
+    fn deref(&self) -> &ProcessContext<Out> {
+        &self.base
+    }
+}
+
+impl<K, Out> std::ops::DerefMut for KeyedContext<K, Out> {
+    fn deref_mut(&mut self) -> &mut ProcessContext<Out> {
+        &mut self.base
+    }
+}
+
+/// A function over the records of a keyed stream, with state per key. Cloned once per subtask.
+pub trait KeyedProcessFunction<K, In>: Clone + Send + 'static {
+    /// The records it emits.
+    type Out: Send + 'static;
+
+    /// Called once before the first record; declares the function's states.
+    fn open(&mut self, context: &mut KeyedContext<K, Self::Out>) {
+        let _ = context;
+    }
+
+    /// Called for each record; states are those of the record's key.
+    fn process(&mut self, record: In, context: &mut KeyedContext<K, Self::Out>);
+
+    /// Called for each key that has state when the input ended, in no particular order; may still emit.
+    fn end_of_key(&mut self, context: &mut KeyedContext<K, Self::Out>) {
+        let _ = context;
+    }
+
+    /// Called when the input ended, after [`end_of_key`](Self::end_of_key); there is no current key.
+    fn end(&mut self, context: &mut KeyedContext<K, Self::Out>) {
+        let _ = context;
+    }
+}
+
+/// The operator of a [`KeyedProcessFunction`].
+pub struct KeyedProcessOperator<F, K, KeyOf, Out> {
+    function: F,
+    key_of: KeyOf,
+    context: KeyedContext<K, Out>,
+}
+
+impl<F, K: Clone + Eq + Hash, KeyOf, Out> KeyedProcessOperator<F, K, KeyOf, Out> {
+    /// The operator of `function`; `key_of` gives a record's key.
+    pub fn new(function: F, key_of: KeyOf) -> Self {
+        KeyedProcessOperator { function, key_of, context: KeyedContext::new(SideOutputs::default()) }
+    }
+}
+
+impl<F: Clone, K: Clone + Eq + Hash, KeyOf: Clone, Out> Clone for KeyedProcessOperator<F, K, KeyOf, Out> {
+    fn clone(&self) -> Self {
+        KeyedProcessOperator {
+            function: self.function.clone(),
+            key_of: self.key_of.clone(),
+            context: KeyedContext::new(self.context.base.sides.clone()),
+        }
+    }
+}
+
+impl<F, K, KeyOf, Out> WithSideOutputs for KeyedProcessOperator<F, K, KeyOf, Out> {
+    fn sides(&mut self) -> &mut SideOutputs {
+        &mut self.context.base.sides
+    }
+}
+
+impl<In, K, KeyOf, F> Operator<In> for KeyedProcessOperator<F, K, KeyOf, F::Out>
+where
+    K: Clone + Eq + Hash + Send + Record,
+    KeyOf: FnMut(&In) -> K + Clone + Send + 'static,
+    F: KeyedProcessFunction<K, In>,
+{
+    type Out = F::Out;
+
+    fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
+        self.context.base.open(context.task)?;
+        self.function.open(&mut self.context);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn process<C: Collector<F::Out>>(&mut self, record: In, out: &mut C) {
+        let key = (self.key_of)(&record);
+        self.context.states.enter(key);
+        self.function.process(record, &mut self.context);
+        self.context.states.leave();
+        self.context.base.drain_into(out);
+    }
+
+    fn end<C: Collector<F::Out>>(&mut self, out: &mut C) {
+        for slot in self.context.states.live_slots() {
+            self.context.states.enter_slot(slot);
+            self.function.end_of_key(&mut self.context);
+            self.context.states.leave();
+            self.context.base.drain_into(out);
+        }
+        self.function.end(&mut self.context);
+        self.context.base.drain_into(out);
+    }
+
+    fn side_outputs(&mut self) -> Option<&mut SideOutputs> {
+        Some(&mut self.context.base.sides)
+    }
+}
+
+/// A function over two streams of different types. Cloned once per subtask.
+///
+/// Records of the two inputs arrive interleaved in any order. A function that needs all of one input first keeps
+/// records of the other until [`first_ended`](Self::first_ended) or [`second_ended`](Self::second_ended).
+pub trait CoProcessFunction<A, B>: Clone + Send + 'static {
+    /// The records it emits.
+    type Out: Send + 'static;
+
+    /// Called once before the first record.
+    fn open(&mut self, context: &mut ProcessContext<Self::Out>) {
+        let _ = context;
+    }
+
+    /// Called for each record of the first input.
+    fn first(&mut self, record: A, context: &mut ProcessContext<Self::Out>);
+
+    /// Called for each record of the second input.
+    fn second(&mut self, record: B, context: &mut ProcessContext<Self::Out>);
+
+    /// Called when the first input ended; may still emit.
+    fn first_ended(&mut self, context: &mut ProcessContext<Self::Out>) {
+        let _ = context;
+    }
+
+    /// Called when the second input ended; may still emit.
+    fn second_ended(&mut self, context: &mut ProcessContext<Self::Out>) {
+        let _ = context;
+    }
+}
+
+/// The operator of a [`CoProcessFunction`]; the head of its chain.
+#[derive(Debug)]
+pub struct CoProcessOperator<F, Out> {
+    pub(crate) function: F,
+    context: ProcessContext<Out>,
+}
+
+impl<F, Out> CoProcessOperator<F, Out> {
+    /// The operator of `function`.
+    pub fn new(function: F) -> Self {
+        CoProcessOperator { function, context: ProcessContext::new(SideOutputs::default()) }
+    }
+
+    pub(crate) fn open_context(&mut self, task: &TaskContext) -> Result<(), TaskError> {
+        self.context.open(task)
+    }
+
+    pub(crate) fn side_outputs(&mut self) -> &mut SideOutputs {
+        &mut self.context.sides
+    }
+
+    /// Runs `f` and passes on what it emitted.
+    #[inline(always)]
+    pub(crate) fn call<C: Collector<Out>>(&mut self, out: &mut C, f: impl FnOnce(&mut F, &mut ProcessContext<Out>)) {
+        f(&mut self.function, &mut self.context);
+        self.context.drain_into(out);
+    }
+}
+
+impl<F: Clone, Out> Clone for CoProcessOperator<F, Out> {
+    fn clone(&self) -> Self {
+        CoProcessOperator { function: self.function.clone(), context: ProcessContext::new(self.context.sides.clone()) }
+    }
+}
+
+impl<F, Out> WithSideOutputs for CoProcessOperator<F, Out> {
+    fn sides(&mut self) -> &mut SideOutputs {
+        &mut self.context.sides
+    }
+}

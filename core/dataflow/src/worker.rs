@@ -1,0 +1,216 @@
+//! A worker: runs its share of a job's tasks, one thread each, and tells the driver what becomes of them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use weir_model::ExecutionState;
+
+use crate::fabric::{Fabric, Placement};
+use crate::failure::{self, FailureKind, TaskError, TaskFailure};
+use crate::net::Network;
+use crate::plan::{JobPlan, TaskContext};
+use crate::sink::Committable;
+use crate::source::SplitAnswer;
+use crate::task::{Mail, MetricsSnapshot, TaskId, TaskShared};
+
+/// What a worker tells its driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkerEvent {
+    /// A task changed its state: `Running`, or a terminal state.
+    StateChanged {
+        /// The task.
+        task: TaskId,
+        /// Its new state.
+        state: ExecutionState,
+        /// Why, when the state is `Failed`.
+        failure: Option<TaskFailure>,
+        /// What its sinks prepared, when the state is `Finished`.
+        committables: Vec<Committable>,
+    },
+    /// A source task wants a split.
+    SplitRequested {
+        /// The task.
+        task: TaskId,
+    },
+}
+
+/// Where a worker's events go.
+pub trait DriverLink: Send + Sync {
+    /// Takes one event; must not wait long, it is called on task threads.
+    fn send(&self, event: WorkerEvent);
+}
+
+/// Where source tasks ask for splits. The answer comes through [`Worker::answer_split`].
+pub(crate) struct Coordinator {
+    link: Arc<dyn DriverLink>,
+}
+
+impl Coordinator {
+    pub(crate) fn request_split(&self, task: TaskId) {
+        self.link.send(WorkerEvent::SplitRequested { task });
+    }
+}
+
+/// What all tasks of a worker share.
+pub struct WorkerRuntime {
+    plan: Arc<JobPlan>,
+    fabric: Fabric,
+    coordinator: Coordinator,
+    run_id: String,
+}
+
+impl fmt::Debug for WorkerRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WorkerRuntime({:?}, {:?})", self.plan, self.fabric)
+    }
+}
+
+impl WorkerRuntime {
+    pub(crate) fn plan(&self) -> &JobPlan {
+        &self.plan
+    }
+
+    pub(crate) fn fabric(&self) -> &Fabric {
+        &self.fabric
+    }
+
+    pub(crate) fn coordinator(&self) -> &Coordinator {
+        &self.coordinator
+    }
+
+    pub(crate) fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
+    pub(crate) fn report_running(&self, task: TaskId) {
+        self.report(task, ExecutionState::Running, None, Vec::new());
+    }
+
+    fn report(&self, task: TaskId, state: ExecutionState, failure: Option<TaskFailure>, committables: Vec<Committable>) {
+        self.coordinator.link.send(WorkerEvent::StateChanged { task, state, failure, committables });
+    }
+}
+
+/// How a worker is set up.
+#[derive(Debug)]
+pub struct WorkerSpec {
+    /// The job.
+    pub plan: Arc<JobPlan>,
+    /// Which worker runs what.
+    pub placement: Placement,
+    /// This worker's index.
+    pub index: u32,
+    /// The data plane to the other workers, if there are any; already connected.
+    pub network: Option<Network>,
+    /// Unique to this run of the job.
+    pub run_id: String,
+}
+
+/// The running tasks of one worker.
+pub struct Worker {
+    runtime: Arc<WorkerRuntime>,
+    network: Option<Network>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Worker({:?})", self.runtime)
+    }
+}
+
+/// Room for user code that recurses; untouched pages cost nothing.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+impl Worker {
+    /// Starts every task placed on this worker.
+    pub fn start(spec: WorkerSpec, link: Arc<dyn DriverLink>) -> Worker {
+        let WorkerSpec { plan, placement, index, network, run_id } = spec;
+        let tasks: HashMap<_, _> = placement.tasks_of(index).map(|id| (id, TaskShared::new(id))).collect();
+        let graph = Arc::new(plan.graph.clone());
+        let capacity = plan.options.channel_capacity;
+        let fabric = Fabric::new(graph, placement, index, network.clone(), tasks, capacity);
+        let runtime = Arc::new(WorkerRuntime { plan, fabric, coordinator: Coordinator { link }, run_id });
+        let worker = Worker { runtime, network, threads: Mutex::default() };
+        worker.spawn_tasks();
+        worker
+    }
+
+    fn spawn_tasks(&self) {
+        // Consumers first: their inboxes then exist before the first batch is sent.
+        let mut tasks: Vec<_> = self.runtime.fabric.tasks().values().cloned().collect();
+        tasks.sort_by_key(|task| std::cmp::Reverse(task.id()));
+        for task in tasks {
+            let runtime = self.runtime.clone();
+            let id = task.id();
+            let vertex = &runtime.plan.graph.vertices[id.vertex as usize];
+            let name = format!("{} ({}/{})", vertex.name, id.subtask + 1, vertex.parallelism);
+            let spawned = thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn({
+                let runtime = runtime.clone();
+                move || run_task(&task, &runtime)
+            });
+            match spawned {
+                Ok(thread) => self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
+                Err(error) => {
+                    let message = format!("no thread could be started for the task ({error}); lower the parallelism or raise the limit of threads (ulimit -u)");
+                    let TaskError::Failed(failure) = TaskError::failed(FailureKind::Job, message) else { return };
+                    runtime.report(id, ExecutionState::Failed, Some(*failure), Vec::new());
+                }
+            }
+        }
+    }
+
+    /// Asks every task to stop. Returns at once; the tasks report.
+    pub fn cancel(&self) {
+        self.runtime.fabric.tasks().values().for_each(|task| task.cancel());
+    }
+
+    /// Passes an enumerator's answer on to the task that asked.
+    pub fn answer_split(&self, task: TaskId, answer: SplitAnswer) {
+        if let Some(task) = self.runtime.fabric.tasks().get(&task) {
+            task.post(Mail::Split(answer));
+        }
+    }
+
+    /// The metrics of every task of this worker, by task.
+    pub fn metrics(&self) -> Vec<(TaskId, MetricsSnapshot)> {
+        let mut all: Vec<_> = self.runtime.fabric.tasks().iter().map(|(id, task)| (*id, task.snapshot())).collect();
+        all.sort_by_key(|(id, _)| *id);
+        all
+    }
+
+    /// Waits until every task's thread ended, then closes the network once everything is sent.
+    pub fn join(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // Panics of tasks are caught and reported inside the thread.
+            let _ = thread.join();
+        }
+        if let Some(network) = &self.network {
+            network.shutdown(std::time::Duration::from_secs(5));
+        }
+    }
+}
+
+fn run_task(task: &Arc<TaskShared>, runtime: &Arc<WorkerRuntime>) {
+    task.start_here();
+    let id = task.id();
+    let plan = runtime.plan();
+    let operator_name = |node: u32| plan.node_names.get(node as usize).cloned().unwrap_or_default();
+    let outcome = failure::catch(
+        || {
+            task.check_canceled()?;
+            let body = plan.bodies[id.vertex as usize].instantiate();
+            body(&mut TaskContext::new(task.clone(), runtime.clone()))
+        },
+        operator_name,
+    );
+    task.stop_clock();
+    match outcome {
+        Ok(()) => runtime.report(id, ExecutionState::Finished, None, task.take_committables()),
+        Err(TaskError::Canceled) => runtime.report(id, ExecutionState::Canceled, None, Vec::new()),
+        Err(TaskError::Failed(failure)) => runtime.report(id, ExecutionState::Failed, Some(*failure), Vec::new()),
+    }
+}
