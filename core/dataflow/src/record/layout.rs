@@ -1,6 +1,6 @@
 //! The pieces that hand-written and derived [`Record`] implementations are made of.
 
-use super::Record;
+use super::{DecodeError, Record};
 use std::cell::Cell;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -105,4 +105,22 @@ pub const fn same(tag: usize, variants: &[Option<usize>]) -> Option<usize> {
         }
     }
     Some(tag + *first)
+}
+
+/// Whether all of `parts` hold.
+pub const fn all(parts: &[bool]) -> bool {
+    let mut at = 0;
+    while at < parts.len() {
+        if !parts[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+/// The error for an enum tag at `offset` that none of the type's variants has.
+#[cold]
+pub fn unknown_tag(offset: usize, of: &str, variants: usize, found: u32) -> DecodeError {
+    DecodeError::new(offset, format!("a variant of {of} below {variants}"), found.to_string())
 }
