@@ -1,1 +1,24 @@
-//! placeholder
+//! Decisions about one job: what its tasks are, where they run, and what follows from each event of its life.
+//!
+//! Owns the step from JobGraph to [`ExecutionGraph`], slot sharing, placement, pipelined regions, and the job's state machine
+//! ([`JobScheduler`]). Never does I/O, never reads a clock: time is an argument, everything to be done comes back as an [`Effect`].
+//! The embedded driver and the JobMaster talk to it.
+
+mod event;
+mod execution_graph;
+pub mod explain;
+mod job_scheduler;
+mod placement;
+mod region;
+mod report;
+mod slot_sharing;
+#[cfg(test)]
+mod testing;
+
+pub use event::{Effect, Event, WorkerTasks};
+pub use execution_graph::{ExecutionEdge, ExecutionGraph, ExecutionJobVertex};
+pub use job_scheduler::{JobScheduler, SchedulerOptions};
+pub use placement::{Placement, place};
+pub use region::Regions;
+pub use report::{FailureRecord, JobReport};
+pub use slot_sharing::{SlotSharing, SlotSharingGroup};
