@@ -390,10 +390,7 @@ struct TypedFanEdge<T, E> {
     record: PhantomData<fn(T)>,
 }
 
-impl<T: 'static, E: ChainEnd<T>> FanEdge<T> for TypedFanEdge<T, E>
-where
-    T: Clone,
-{
+impl<T: 'static, E: ChainEnd<T>> FanEdge<T> for TypedFanEdge<T, E> {
     fn build(&self, task: &mut TaskContext) -> Result<Box<dyn BatchStage<T>>, TaskError> {
         Ok(Box::new(self.end.clone().build(task)?))
     }
@@ -401,17 +398,13 @@ where
 
 /// The dynamic call of a shared stream: one per batch and consumer.
 trait BatchStage<T> {
-    fn push_clones(&mut self, batch: &[T]);
     fn push_drained(&mut self, batch: &mut Vec<T>);
     fn open(&mut self, task: &TaskContext) -> Result<(), TaskError>;
     fn control(&mut self, control: Control);
     fn flush(&mut self, why: Flush);
 }
 
-impl<T: Clone, S: Stage<T>> BatchStage<T> for S {
-    fn push_clones(&mut self, batch: &[T]) {
-        batch.iter().for_each(|record| self.push(record.clone()));
-    }
+impl<T, S: Stage<T>> BatchStage<T> for S {
     fn push_drained(&mut self, batch: &mut Vec<T>) {
         batch.drain(..).for_each(|record| self.push(record));
     }
@@ -443,7 +436,7 @@ impl<T> Default for FanOutEnd<T> {
     }
 }
 
-impl<T: Clone + 'static> FanOutEnd<T> {
+impl<T: 'static> FanOutEnd<T> {
     /// Adds a consumer. While the job is being built only.
     pub fn add(&self, end: impl ChainEnd<T>) {
         let edge = Box::new(TypedFanEdge { end, record: PhantomData });
@@ -456,7 +449,7 @@ impl<T: Clone + Send + 'static> ChainEnd<T> for FanOutEnd<T> {
     fn build(self, task: &mut TaskContext) -> Result<FanOutStage<T>, TaskError> {
         let edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
         let edges = edges.iter().map(|edge| edge.build(task)).collect::<Result<_, _>>()?;
-        Ok(FanOutStage { edges, batch: Vec::new() })
+        Ok(FanOutStage { edges, batch: Vec::new(), copy: Vec::new() })
     }
 }
 
@@ -464,6 +457,8 @@ impl<T: Clone + Send + 'static> ChainEnd<T> for FanOutEnd<T> {
 pub struct FanOutStage<T> {
     edges: Vec<Box<dyn BatchStage<T>>>,
     batch: Vec<T>,
+    /// The clones for one edge; kept for its capacity.
+    copy: Vec<T>,
 }
 
 const FAN_OUT_BATCH: usize = 256;
@@ -475,7 +470,10 @@ impl<T: Clone + 'static> FanOutStage<T> {
             self.batch.clear();
             return;
         };
-        others.iter_mut().for_each(|edge| edge.push_clones(&self.batch));
+        for edge in others {
+            self.copy.extend_from_slice(&self.batch);
+            edge.push_drained(&mut self.copy);
+        }
         last.push_drained(&mut self.batch);
     }
 }

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::element::Control;
-use crate::exchange::{ExchangeStage, ForwardPartitioner};
+use crate::exchange::{ExchangeStage, RoundRobinPartitioner};
 use crate::failure::TaskError;
 use crate::operator::{Collector, Flush, Operator, OperatorContext, Stage};
 use crate::plan::{PortId, TaskContext};
@@ -46,7 +46,8 @@ impl<T> fmt::Debug for OutputTag<T> {
     }
 }
 
-type SideStage<T> = ExchangeStage<T, ForwardPartitioner>;
+// Round robin over one channel is forward; consumers of another parallelism get a rebalance.
+type SideStage<T> = ExchangeStage<T, RoundRobinPartitioner>;
 
 /// A side output's stage with its record type erased; the dynamic calls are one per control element and flush.
 trait ErasedSide: Send {
@@ -98,7 +99,7 @@ impl Clone for SideOutputs {
 impl SideOutputs {
     /// Connects `tag` with an output port. While the job is being built only.
     pub fn declare<T: Record>(&mut self, tag: &OutputTag<T>, port: PortId) {
-        let build: BuildSide = |task, port| Ok(Box::new(SideStage::<T>::new(task, port, ForwardPartitioner)?));
+        let build: BuildSide = |task, port| Ok(Box::new(SideStage::<T>::new(task, port, RoundRobinPartitioner::rebalance())?));
         self.declared.push(SideDeclaration { tag: tag.id, port, build });
     }
 

@@ -210,38 +210,68 @@ where
     }
 }
 
+/// Builds what a keyed aggregation emits.
+pub trait EmitAs<K, R>: Clone + Send + 'static {
+    /// What is emitted.
+    type Out: 'static;
+    /// Makes it from a key and its result.
+    fn emit(key: &K, result: R) -> Self::Out;
+}
+
+/// Emits (key, result).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EmitPair;
+
+impl<K: Clone + 'static, R: 'static> EmitAs<K, R> for EmitPair {
+    type Out = (K, R);
+    #[inline(always)]
+    fn emit(key: &K, result: R) -> (K, R) {
+        (key.clone(), result)
+    }
+}
+
+/// Emits the result alone.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EmitResult;
+
+impl<K, R: 'static> EmitAs<K, R> for EmitResult {
+    type Out = R;
+    #[inline(always)]
+    fn emit(_key: &K, result: R) -> R {
+        result
+    }
+}
+
 /// The half behind the exchange: emits the result of a key whenever it changed, or of every key once at the end
 /// (`RuntimeOptions::final_results_only`).
-pub struct MergeOperator<In, K, A: Aggregator<In>, Out, M> {
+pub struct MergeOperator<In, K, A: Aggregator<In>, M> {
     aggregator: A,
-    make: M,
     table: Table<K, A::Accumulator>,
     only_at_end: bool,
-    types: PhantomData<fn(In) -> Out>,
+    types: PhantomData<fn(In) -> M>,
 }
 
-impl<In, K: Eq + Hash, A: Aggregator<In>, Out, M> MergeOperator<In, K, A, Out, M> {
-    /// Combines with `aggregator`; `make` builds what is emitted from a key and its result.
-    pub fn new(aggregator: A, make: M) -> Self {
-        MergeOperator { aggregator, make, table: Table::new(), only_at_end: false, types: PhantomData }
+impl<In, K: Eq + Hash, A: Aggregator<In>, M> MergeOperator<In, K, A, M> {
+    /// Combines with `aggregator`.
+    pub fn new(aggregator: A) -> Self {
+        MergeOperator { aggregator, table: Table::new(), only_at_end: false, types: PhantomData }
     }
 }
 
-impl<In, K: Eq + Hash, A: Aggregator<In>, Out, M: Clone> Clone for MergeOperator<In, K, A, Out, M> {
+impl<In, K: Eq + Hash, A: Aggregator<In>, M> Clone for MergeOperator<In, K, A, M> {
     fn clone(&self) -> Self {
-        MergeOperator::new(self.aggregator.clone(), self.make.clone())
+        MergeOperator::new(self.aggregator.clone())
     }
 }
 
-impl<In, K, A, Out, M> Operator<(K, A::Accumulator)> for MergeOperator<In, K, A, Out, M>
+impl<In, K, A, M> Operator<(K, A::Accumulator)> for MergeOperator<In, K, A, M>
 where
     In: 'static,
     K: Record + Eq + Hash,
     A: Aggregator<In>,
-    Out: 'static,
-    M: FnMut(&K, A::Out) -> Out + Clone + Send + 'static,
+    M: EmitAs<K, A::Out>,
 {
-    type Out = Out;
+    type Out = M::Out;
 
     fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
         self.only_at_end = context.task.options().final_results_only;
@@ -249,8 +279,8 @@ where
     }
 
     #[inline(always)]
-    fn process<C: Collector<Out>>(&mut self, (key, part): (K, A::Accumulator), out: &mut C) {
-        let MergeOperator { aggregator, table, make, .. } = self;
+    fn process<C: Collector<M::Out>>(&mut self, (key, part): (K, A::Accumulator), out: &mut C) {
+        let MergeOperator { aggregator, table, .. } = self;
         let keep = |key: &mut K, mut part: A::Accumulator| {
             // The key and its accumulator stay; the input buffer they were cut from should not.
             key.detach();
@@ -260,17 +290,17 @@ where
         let (key, accumulator) = table.upsert(key, part, keep, |accumulator, part| aggregator.combine(accumulator, part));
         if !self.only_at_end {
             let result = aggregator.result(accumulator);
-            out.push(make(key, result));
+            out.push(M::emit(key, result));
         }
     }
 
-    fn end<C: Collector<Out>>(&mut self, out: &mut C) {
+    fn end<C: Collector<M::Out>>(&mut self, out: &mut C) {
         if !self.only_at_end {
             return;
         }
         for (key, accumulator) in self.table.index.drain() {
             let result = self.aggregator.result(&accumulator);
-            out.push((self.make)(&key, result));
+            out.push(M::emit(&key, result));
         }
     }
 }

@@ -3,5 +3,5 @@
 mod aggregate;
 mod simple;
 
-pub use aggregate::{Aggregator, KeyOf, MergeOperator, PreAggregateOperator, Reduce};
+pub use aggregate::{Aggregator, EmitAs, EmitPair, EmitResult, KeyOf, MergeOperator, PreAggregateOperator, Reduce};
 pub use simple::{FilterOperator, FlatMapOperator, InspectOperator, MapOperator};
