@@ -169,13 +169,18 @@ impl<T: Send + 'static> Inbox<T> {
         state.closed = true;
         state.ready.clear();
         let mut producers = Vec::new();
+        let mut credits = Vec::new();
         for slot in &mut state.channels {
-            slot.queue = VecDeque::new();
+            let queue = std::mem::take(&mut slot.queue);
             slot.spare = Vec::new();
             producers.extend(slot.waiting.take());
+            // A producer in another process must not wait for ever for the credit of batches that nobody will read.
+            let unread = queue.iter().filter(|e| matches!(e, Element::Encoded(_))).count();
+            credits.extend(slot.credit.clone().filter(|_| unread > 0).map(|credit| (credit, unread as u32)));
         }
         drop(state);
         producers.iter().for_each(|p| p.wake());
+        credits.iter().for_each(|(credit, unread)| credit.return_credit(*unread));
     }
 }
 

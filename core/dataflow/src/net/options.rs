@@ -76,7 +76,9 @@ impl NetworkOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     /// The listening socket could not be opened (external; check the address).
-    #[error("cannot listen on {host} for data from other workers: {source}; check that the address belongs to this machine")]
+    #[error(
+        "cannot listen on {host} for data from other workers: {source}; check that the address belongs to this machine"
+    )]
     Bind {
         /// The address asked for.
         host: IpAddr,
