@@ -4,6 +4,9 @@ use std::marker::PhantomData;
 
 use crate::{ConfigError, ConfigValue, Origin};
 
+/// Says what is wrong with a value that has the right type.
+type RangeCheck<T> = fn(&T) -> Result<(), String>;
+
 /// An option whose value is a `T`.
 pub struct ConfigOption<T> {
     key: &'static str,
@@ -11,8 +14,7 @@ pub struct ConfigOption<T> {
     /// In the notation people write; tests check that it parses.
     default: Option<&'static str>,
     doc: &'static str,
-    /// Returns what is wrong with a value that has the right type.
-    range: Option<fn(&T) -> Result<(), String>>,
+    range: Option<RangeCheck<T>>,
     value: PhantomData<fn() -> T>,
 }
 
@@ -28,7 +30,7 @@ impl<T: ConfigValue> ConfigOption<T> {
     }
 
     /// A condition values must meet; its error says what is wrong with a value, to follow `but`.
-    pub const fn in_range(self, range: fn(&T) -> Result<(), String>) -> Self {
+    pub const fn in_range(self, range: RangeCheck<T>) -> Self {
         Self { range: Some(range), ..self }
     }
 

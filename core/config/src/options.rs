@@ -18,7 +18,7 @@ pub static PARALLELISM_DEFAULT: ConfigOption<Option<u32>> = ConfigOption::option
 pub static MAX_PARALLELISM: ConfigOption<Option<u32>> = ConfigOption::optional(
     "pipeline.max-parallelism",
     "Number of key groups, and with it the highest parallelism the job can ever be rescaled to, at most 32768. It is part of the state's \
-     format: a job restored with another value does not find its state. When it is not set, it is one and a half times the parallelism, \
+     format and stays the same while the state is kept. When it is not set, it is one and a half times the parallelism, \
      rounded up to a power of two, at least 128.",
 )
 .in_range(|value| within(*value, 1, MAX_KEY_GROUPS));
