@@ -135,8 +135,8 @@ impl TaskShared {
         &self.metrics
     }
 
-    /// Makes the calling thread the task's thread and starts its clock.
-    pub(crate) fn start_here(&self) {
+    /// Makes the calling thread the task's thread and starts its clock. Once a task; until then nobody can wake it.
+    pub fn start_here(&self) {
         let first = self.thread.set(thread::current()).is_ok();
         assert!(first, "task {:?} was started twice", self.id);
         self.metrics.started_nanos.store(self.now_nanos(), Ordering::Relaxed);
