@@ -95,9 +95,9 @@ pub struct TaskFailure {
 /// The outcome of a sink's first phase.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Committable {
-    /// Position of the sink in its vertex's chain of operators.
+    /// The sink's node in the job's StreamGraph.
     #[prost(uint32, tag = "1")]
-    pub operator: u32,
+    pub node: u32,
     /// In the sink's own format.
     #[prost(bytes = "vec", tag = "2")]
     pub payload: ::prost::alloc::vec::Vec<u8>,
@@ -128,7 +128,7 @@ pub mod split_response {
         /// A split, in the source's own format.
         #[prost(bytes, tag = "3")]
         Split(::prost::alloc::vec::Vec<u8>),
-        /// Nothing now; another response follows without a new request.
+        /// Nothing now; the worker asks again.
         #[prost(message, tag = "4")]
         NoneYet(super::NoneYet),
         /// There will be no more splits.
@@ -140,7 +140,11 @@ pub mod split_response {
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct NoneYet {}
+pub struct NoneYet {
+    /// When to ask again, in nanoseconds from now.
+    #[prost(uint64, tag = "1")]
+    pub wait_nanos: u64,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NoMoreSplits {}
 /// Metrics of all tasks of a worker: totals since the task started, sent at an interval.
@@ -201,6 +205,9 @@ pub struct Deploy {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// Unique to this run of the job: names what its sinks write aside, and is the secret of its data connections.
+    #[prost(string, tag = "5")]
+    pub run_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkerAddress {
