@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// Records in a batch between two threads.
 const BATCH: usize = 1024;
 /// Batches a channel holds before its senders wait.
-const CHANNEL: usize = 32;
+const CHANNEL: usize = 64;
 /// Records written to or read from a socket at once (64 KiB).
 const SOCKET_BATCH: usize = 2048;
 

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
 fn bench(options: &Options) -> ExitCode {
     let mut inputs = Inputs::default();
     let mut rows = Vec::new();
+    let neighbours = process::Neighbours::watch();
     for workload in &options.workloads {
         match measure(*workload, options, &mut inputs) {
             Ok(more) => rows.extend(more),
@@ -57,8 +58,14 @@ fn bench(options: &Options) -> ExitCode {
             }
         }
     }
+    let neighbours = neighbours.cores();
+    if let Some(cores) = neighbours.filter(|cores| *cores > 0.1) {
+        eprintln!(
+            "scripts/bench: other processes kept {cores:.1} cores busy meanwhile; trust CPU seconds more than rates"
+        );
+    }
     match options.format {
-        Format::Table => print!("{}", report::table(&rows)),
+        Format::Table => print!("{}", report::table(&rows, neighbours)),
         Format::Json => match report::json(&rows) {
             Ok(lines) => print!("{lines}"),
             Err(error) => {

@@ -106,6 +106,36 @@ fn usage(who: libc::c_int) -> f64 {
     [usage.ru_utime, usage.ru_stime].iter().map(|time| time.tv_sec as f64 + time.tv_usec as f64 / 1e6).sum()
 }
 
+/// Measures how busy other processes keep the machine while this one and its children work.
+pub struct Neighbours {
+    since: Instant,
+    theirs_s: Option<f64>,
+}
+
+impl Neighbours {
+    /// Begins to measure.
+    pub fn watch() -> Neighbours {
+        Neighbours { since: Instant::now(), theirs_s: others_cpu_seconds() }
+    }
+
+    /// The cores others used on average since then, where the system tells.
+    pub fn cores(&self) -> Option<f64> {
+        Some((others_cpu_seconds()? - self.theirs_s?) / self.since.elapsed().as_secs_f64())
+    }
+}
+
+/// CPU seconds of everyone but this process and its children, since the machine started.
+fn others_cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    let ticks: Vec<u64> =
+        stat.lines().next()?.split_whitespace().skip(1).map_while(|field| field.parse().ok()).collect();
+    // user, nice, system, idle, iowait, irq, softirq, steal; the two last are guests, counted in the first already.
+    let busy: u64 = [0, 1, 2, 5, 6, 7].into_iter().filter_map(|field| ticks.get(field)).sum();
+    // SAFETY: `sysconf` reads a constant of the system.
+    let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Some(busy as f64 / ticks_per_second as f64 - cpu_seconds())
+}
+
 /// The outcome of two processes that worked together.
 pub fn join_outcomes(one: Outcome, other: Outcome) -> Outcome {
     Outcome {

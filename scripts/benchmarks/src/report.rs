@@ -99,8 +99,8 @@ fn rounded(value: f64, digits: i32) -> f64 {
     (value * scale).round() / scale
 }
 
-/// Renders `rows` as a table, with what must be known to read it.
-pub fn table(rows: &[Row]) -> String {
+/// Renders `rows` as a table, with what must be known to read it: among it the cores that other processes kept busy.
+pub fn table(rows: &[Row], neighbours: Option<f64>) -> String {
     let header = [
         "workload",
         "p",
@@ -130,6 +130,9 @@ pub fn table(rows: &[Row]) -> String {
         text.push('\n');
     }
     text.push_str(NOTES);
+    let cores = std::thread::available_parallelism().map_or_else(|_| "?".to_owned(), |cores| cores.to_string());
+    let neighbours = neighbours.map_or_else(|| "?".to_owned(), |busy| format!("{busy:.1}"));
+    text.push_str(&format!("Machine: {cores} cores, of which other processes kept {neighbours} busy meanwhile.\n"));
     text
 }
 

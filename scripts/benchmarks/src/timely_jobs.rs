@@ -26,6 +26,7 @@ use timely::dataflow::operators::generic::operator::source;
 use timely::dataflow::operators::generic::{Operator, OutputBuilderSession};
 use timely::dataflow::operators::vec::{Filter, Map};
 use timely::dataflow::{Scope, StreamVec};
+use timely::synchronization::Barrier;
 use timely::worker::Worker;
 use timely::{CommunicationConfig, Config, WorkerConfig};
 
@@ -43,7 +44,11 @@ type Seen = Rc<RefCell<(Observed, Meter)>>;
 /// Runs `job`.
 pub fn run(job: &Job) -> Result<Outcome, Failure> {
     if job.workload != Workload::Shuffle2 {
-        return on_workers(CommunicationConfig::Process(job.parallelism), job);
+        let communication = match job.parallelism {
+            1 => CommunicationConfig::Thread,
+            workers => CommunicationConfig::Process(workers),
+        };
+        return on_workers(communication, job);
     }
     if let Some(addresses) = &job.peer {
         return on_workers(cluster(1, addresses), job);
@@ -66,6 +71,13 @@ fn free_address() -> Result<String, Failure> {
 fn on_workers(communication: CommunicationConfig, job: &Job) -> Result<Outcome, Failure> {
     let job = job.clone();
     let workers = timely::execute(Config { communication, worker: WorkerConfig::default() }, move |worker| {
+        // The first process notices up to a second late that the second has connected: begin together.
+        let mut barrier = Barrier::new(worker);
+        barrier.advance();
+        while !barrier.reached() {
+            worker.step_or_park(None);
+        }
+        drop(barrier);
         let start = Instant::now();
         let seen = Seen::default();
         build(worker, &job, &seen)?;
