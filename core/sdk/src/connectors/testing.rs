@@ -1,0 +1,55 @@
+//! Runs enumerators and readers in tests without a task around them.
+
+use weir_dataflow::operator::Collector;
+use weir_dataflow::source::{EnumeratorContext, NextSplit, ReaderStatus, SourceError, SourceReader, SplitEnumerator};
+
+/// Keeps what it is given.
+#[derive(Debug)]
+pub(super) struct Got<T>(pub(super) Vec<T>);
+
+impl<T> Default for Got<T> {
+    fn default() -> Self {
+        Got(Vec::new())
+    }
+}
+
+impl<T> Collector<T> for Got<T> {
+    fn push(&mut self, record: T) {
+        self.0.push(record);
+    }
+}
+
+pub(super) fn context(parallelism: u32) -> EnumeratorContext {
+    EnumeratorContext { parallelism, restored: None }
+}
+
+/// Lets the readers take turns until nothing is left; returns what each emitted.
+pub(super) fn drain<E, R>(enumerator: &mut E, readers: Vec<R>) -> Vec<Vec<R::Item>>
+where
+    E: SplitEnumerator,
+    R: SourceReader<Split = E::Split>,
+{
+    try_drain(enumerator, readers).unwrap()
+}
+
+pub(super) fn try_drain<E, R>(enumerator: &mut E, readers: Vec<R>) -> Result<Vec<Vec<R::Item>>, SourceError>
+where
+    E: SplitEnumerator,
+    R: SourceReader<Split = E::Split>,
+{
+    let mut readers: Vec<_> = readers.into_iter().map(|reader| (reader, Got::default(), false)).collect();
+    while readers.iter().any(|(_, _, done)| !done) {
+        for (index, (reader, got, done)) in readers.iter_mut().enumerate().filter(|(_, (_, _, done))| !done) {
+            match reader.poll(got)? {
+                ReaderStatus::More => {}
+                ReaderStatus::Wait(timeout) => std::thread::sleep(timeout.unwrap_or_default()),
+                ReaderStatus::NeedSplit => match enumerator.next_split(index as u32)? {
+                    NextSplit::Split(split) => reader.add_split(split)?,
+                    NextSplit::NotYet(wait) => std::thread::sleep(wait),
+                    NextSplit::Finished => *done = true,
+                },
+            }
+        }
+    }
+    Ok(readers.into_iter().map(|(_, got, _)| got.0).collect())
+}
