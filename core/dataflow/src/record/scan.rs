@@ -1,12 +1,20 @@
 //! Finding words in UTF-8 text: the inner loop of word count.
 
-/// The next word at or after `from` in the `len` bytes of text at `base`: its start and end. A word is a longest run of
-/// characters that are not Unicode white space, as in `str::split_whitespace`.
+/// A word, and where to look for the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Word {
+    pub start: usize,
+    pub end: usize,
+    pub next: usize,
+}
+
+/// The next word at or after `from` in the `len` bytes of text at `base`. A word is a longest run of characters that are
+/// not Unicode white space, as in `str::split_whitespace`.
 ///
 /// # Safety
-/// At `base` are `len` bytes of UTF-8, of which `from` is a character boundary, and `readable` ≥ `len` bytes can be read.
+/// At `base` are `len` bytes of UTF-8, of which `from` is a character boundary or beyond, and `readable` ≥ `len` bytes can be read.
 #[inline]
-pub(super) unsafe fn next_word(base: *const u8, len: usize, from: usize, readable: usize) -> Option<(usize, usize)> {
+pub(super) unsafe fn next_word(base: *const u8, len: usize, from: usize, readable: usize) -> Option<Word> {
     #[cfg(target_arch = "x86_64")]
     {
         // SAFETY: passed on.
@@ -27,7 +35,7 @@ pub(super) unsafe fn next_word(base: *const u8, len: usize, from: usize, readabl
 /// As for [`next_word`].
 #[cfg(target_arch = "x86_64")]
 #[inline]
-unsafe fn next_word_sse2(base: *const u8, len: usize, mut from: usize, readable: usize) -> Option<(usize, usize)> {
+unsafe fn next_word_sse2(base: *const u8, len: usize, mut from: usize, readable: usize) -> Option<Word> {
     const BLOCK: usize = 16;
     // SAFETY: passed on.
     let scalar = |from| next_word_scalar(unsafe { std::slice::from_raw_parts(base, len) }, from);
@@ -58,7 +66,9 @@ unsafe fn next_word_sse2(base: *const u8, len: usize, mut from: usize, readable:
         }
         from += run as usize;
         if run < BLOCK as u32 || from >= len {
-            return Some((start, from.min(len)));
+            // What ends the word is an ASCII space, or the text. That it is not looked at again keeps the dependency
+            // from word to word short.
+            return Some(Word { start, end: from.min(len), next: from + 1 });
         }
         if from + BLOCK > readable {
             return scalar(start);
@@ -89,7 +99,7 @@ unsafe fn classify(at: *const u8) -> (u32, u32) {
 }
 
 #[cold]
-fn next_word_scalar(text: &[u8], mut from: usize) -> Option<(usize, usize)> {
+fn next_word_scalar(text: &[u8], mut from: usize) -> Option<Word> {
     while from < text.len() {
         match space_len(text, from) {
             0 => break,
@@ -100,7 +110,7 @@ fn next_word_scalar(text: &[u8], mut from: usize) -> Option<(usize, usize)> {
     while from < text.len() && space_len(text, from) == 0 {
         from += 1;
     }
-    (start < from).then_some((start, from))
+    (start < from).then_some(Word { start, end: from, next: from })
 }
 
 /// How many bytes of white space character begin at `at`; 0 in the middle or at the start of any other character.
@@ -136,10 +146,10 @@ mod tests {
         let buffer = [text, after].concat();
         for readable in [text.len(), buffer.len()] {
             let (mut at, mut found) = (0, Vec::new());
-            // SAFETY: `text` is the start of the buffer, and `at` the end of a word.
-            while let Some((start, end)) = unsafe { next_word(buffer.as_ptr(), text.len(), at, readable) } {
-                found.push(&text[start..end]);
-                at = end;
+            // SAFETY: `text` is the start of the buffer, and `at` where a word may begin.
+            while let Some(word) = unsafe { next_word(buffer.as_ptr(), text.len(), at, readable) } {
+                found.push(&text[word.start..word.end]);
+                at = word.next;
             }
             assert_eq!(found, expect, "{text:?} with {readable} bytes readable");
         }

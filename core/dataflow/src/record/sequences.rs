@@ -129,15 +129,24 @@ impl<'a, T: Record> Iterator for SeqIter<'a, T> {
 
 impl<T: Record> ExactSizeIterator for SeqIter<'_, T> {}
 
-/// Reads a count of elements and refuses one that the remaining bytes cannot hold: each element takes its fixed length,
-/// or at least one byte.
+/// How many elements that encode to nothing, such as `()`, a collection may have: no input bytes bear witness to their
+/// count, and a damaged one must not cost billions of turns.
+const MAX_OF_NOTHING: usize = 1 << 16;
+
+/// Reads a count of elements and refuses one that the remaining bytes cannot hold.
 #[inline]
 pub(super) fn count<T: Record>(input: &mut Decoder<'_>) -> Result<usize, DecodeError> {
     let count = input.length()?;
-    let least = T::FIXED_LEN.unwrap_or(1);
-    if count.checked_mul(least).is_some_and(|bytes| bytes <= input.remaining()) {
+    let possible = match T::FIXED_LEN {
+        Some(0) => count <= MAX_OF_NOTHING,
+        Some(size) => count.checked_mul(size).is_some_and(|bytes| bytes <= input.remaining()),
+        // An element may still be nothing: a box of nothing has no fixed length.
+        None => count <= input.remaining().max(MAX_OF_NOTHING),
+    };
+    if possible {
         return Ok(count);
     }
+    let least = T::FIXED_LEN.unwrap_or(1);
     Err(input.malformed(
         format!("{count} elements of at least {least} bytes"),
         format!("{} bytes before the end of the input", input.remaining()),
