@@ -1,6 +1,8 @@
 //! The layout and key hash of the standard types, held to the golden values of `docs/record-format.md`. The hashes there
 //! were computed with another implementation of XXH3.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt::Debug;

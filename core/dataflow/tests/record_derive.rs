@@ -1,5 +1,7 @@
 //! What `#[derive(Record)]` generates: exact bytes, views, and the errors for bytes that are none of the type's.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::fmt::Debug;

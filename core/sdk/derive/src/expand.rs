@@ -29,15 +29,15 @@ pub fn record(input: &DeriveInput) -> Result<TokenStream> {
 fn constants(input: &Input) -> TokenStream {
     let record = &input.record;
     let lengths = input.shapes.iter().map(|shape| {
-        let fields = shape.fields.iter().map(|field| field.as_record(record));
-        quote!(#record::layout::sum(&[#(#fields::FIXED_LEN),*]))
+        let fields = shape.fields.iter().map(|field| field.item(record, "FIXED_LEN"));
+        quote!(#record::layout::sum(&[#(#fields),*]))
     });
     match input.kind {
         Kind::Struct => {
-            let plain = input.shapes.iter().flat_map(|shape| &shape.fields).map(|field| field.as_record(record));
+            let plain = input.shapes.iter().flat_map(|shape| &shape.fields).map(|field| field.item(record, "PLAIN"));
             quote! {
                 const FIXED_LEN: ::core::option::Option<usize> = #(#lengths)*;
-                const PLAIN: bool = #record::layout::all(&[#(#plain::PLAIN),*]);
+                const PLAIN: bool = #record::layout::all(&[#(#plain),*]);
             }
         }
         Kind::Enum { .. } => {
@@ -70,31 +70,31 @@ fn encoding(input: &Input) -> TokenStream {
     let tag_len = input.kind.tag_len();
     let encoded_len = match_self(input, |_, shape| {
         let fields = each(shape, |field| {
-            let (of, value) = (field.as_record(record), &field.binding);
-            quote!(+ #of::encoded_len(#value))
+            let (function, value) = (field.item(record, "encoded_len"), &field.binding);
+            quote!(+ #function(#value))
         });
         quote!({ #tag_len #fields })
     });
     let encode = match_self(input, |index, shape| {
         let tag = input.kind.tag(index).map(|tag| quote!(#record::Record::encode(&#tag, out);));
         let fields = each(shape, |field| {
-            let (of, value) = (field.as_record(record), &field.binding);
-            quote!(#of::encode(#value, out);)
+            let (function, value) = (field.item(record, "encode"), &field.binding);
+            quote!(#function(#value, out);)
         });
         quote!({ #tag #fields })
     });
     let encode_fixed = match_self(input, |index, shape| {
         let tag = input.kind.tag(index).map(|tag| quote!(let out = #record::layout::put_fixed(&#tag, out);));
         let fields = each(shape, |field| {
-            let (ty, value) = (field.ty, &field.binding);
-            quote!(let out = #record::layout::put_fixed::<#ty>(#value, out);)
+            let value = &field.binding;
+            quote!(let out = #record::layout::put_fixed(#value, out);)
         });
         quote!({ #tag #fields let _ = out; })
     });
     let detach = match_self(input, |_, shape| {
         let fields = each(shape, |field| {
-            let (of, value) = (field.as_record(record), &field.binding);
-            quote!(#of::detach(#value);)
+            let (function, value) = (field.item(record, "detach"), &field.binding);
+            quote!(#function(#value);)
         });
         quote!({ #fields })
     });
@@ -128,8 +128,8 @@ fn encoding(input: &Input) -> TokenStream {
 
 fn decoding(input: &Input) -> TokenStream {
     let record = &input.record;
-    let decode = construct(input, &quote!(Self), &quote!(decode));
-    let view = construct(input, &input.view_name(), &quote!(view));
+    let decode = construct(input, &quote!(Self), "decode");
+    let view = construct(input, &input.view_name(), "view");
     let error = quote!(#record::DecodeError);
     quote! {
         #[inline]
@@ -145,13 +145,13 @@ fn decoding(input: &Input) -> TokenStream {
 }
 
 /// Reads a value of the type called `name`, each field with `function`.
-fn construct(input: &Input, name: &impl quote::ToTokens, function: &TokenStream) -> TokenStream {
+fn construct(input: &Input, name: &impl quote::ToTokens, function: &str) -> TokenStream {
     let record = &input.record;
     let mut values = input.shapes.iter().map(|shape| {
         let path = shape.path(name);
         let fields = shape.fields.iter().map(|field| {
-            let (member, of) = (&field.member, field.as_record(record));
-            quote!(#member: #of::#function(input)?)
+            let (member, function) = (&field.member, field.item(record, function));
+            quote!(#member: #function(input)?)
         });
         quote!(::core::result::Result::Ok(#path { #(#fields),* }))
     });

@@ -153,10 +153,11 @@ impl<'i> Shape<'i> {
 }
 
 impl Field<'_> {
-    /// `<Type as Record>`, placed at the field so that a missing implementation is reported there.
-    pub fn as_record(&self, record: &Path) -> TokenStream {
-        let ty = self.ty;
-        quote_spanned!(ty.span()=> <#ty as #record::Record>)
+    /// `<Type as Record>::item`, all of it placed at the field so that a missing implementation is reported there.
+    pub fn item(&self, record: &Path, item: &str) -> TokenStream {
+        let (ty, span) = (self.ty, self.ty.span());
+        let item = Ident::new(item, span);
+        quote_spanned!(span=> <#ty as #record::Record>::#item)
     }
 }
 

@@ -48,12 +48,12 @@ pub fn definition(input: &Input) -> TokenStream {
 fn body(input: &Input, shape: &Shape) -> TokenStream {
     let (variant, docs) = (shape.variant, &shape.docs);
     let fields = shape.fields.iter().map(|field| {
-        let (docs, visibility, of) = (&field.docs, field.visibility, field.as_record(&input.record));
+        let (docs, visibility, of) = (&field.docs, field.visibility, field.item(&input.record, "View"));
         let name = match &field.member {
             syn::Member::Named(name) => Some(quote!(#name:)),
             syn::Member::Unnamed(_) => None,
         };
-        quote!(#(#docs)* #visibility #name #of::View<'a>)
+        quote!(#(#docs)* #visibility #name #of<'a>)
     });
     match shape.style {
         Style::Named => quote!(#(#docs)* #variant { #(#fields),* }),
