@@ -23,6 +23,7 @@ use options::{Command, Format, Options};
 use plan::{Input, Inputs, Size};
 use report::{Measured, Row};
 use std::process::ExitCode;
+use std::time::Instant;
 
 fn main() -> ExitCode {
     if let Some(code) = weir_jobs::run_as_worker() {
@@ -49,8 +50,10 @@ fn bench(options: &Options) -> ExitCode {
     let mut inputs = Inputs::default();
     let mut rows = Vec::new();
     let neighbours = process::Neighbours::watch();
-    for workload in &options.workloads {
-        match measure(*workload, options, &mut inputs) {
+    let begun = Instant::now();
+    for (workload, done) in options.workloads.iter().zip(1u32..) {
+        let until = begun + options.size.budget() * done / options.workloads.len() as u32;
+        match measure(*workload, options, &mut inputs, until) {
             Ok(more) => rows.extend(more),
             Err(error) => {
                 eprintln!("scripts/bench: the input of {workload} could not be prepared: {error}");
@@ -86,8 +89,9 @@ struct Series {
     verified: bool,
 }
 
-/// Runs one workload on all systems by turns: a short warm-up each, then the repetitions.
-fn measure(workload: Workload, options: &Options, inputs: &mut Inputs) -> Result<Vec<Row>, Failure> {
+/// Runs one workload on all systems by turns: a short warm-up each, then the repetitions, of which all but the first are
+/// left out when the machine is so busy that it is past `until`.
+fn measure(workload: Workload, options: &Options, inputs: &mut Inputs, until: Instant) -> Result<Vec<Row>, Failure> {
     let mut series = Vec::new();
     for system in &options.systems {
         let warm_up = inputs.get(workload, *system, Size::Quick)?;
@@ -109,6 +113,10 @@ fn measure(workload: Workload, options: &Options, inputs: &mut Inputs) -> Result
         }
     }
     for repetition in 1..=options.repetitions {
+        if repetition > 1 && Instant::now() > until {
+            eprintln!("{workload:<12} the machine is slow: only {} of {} runs", repetition - 1, options.repetitions);
+            break;
+        }
         for row in &mut series {
             row.run(workload, &format!("run {repetition} of {}", options.repetitions));
         }

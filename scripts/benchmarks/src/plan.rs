@@ -5,6 +5,7 @@ use crate::job::{Failure, System, Workload};
 use crate::latency;
 use crate::text::{self, Text};
 use hashbrown::HashMap;
+use std::time::Duration;
 
 /// The two sizes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,14 @@ impl Size {
         match self {
             Size::Full => 3,
             Size::Quick => 1,
+        }
+    }
+
+    /// How long a call may go on repeating. Every row is run at least once whatever the time.
+    pub fn budget(self) -> Duration {
+        match self {
+            Size::Full => Duration::from_secs(9 * 60),
+            Size::Quick => Duration::from_secs(100),
         }
     }
 

@@ -108,6 +108,7 @@ pub fn table(rows: &[Row], neighbours: Option<f64>) -> String {
         "records",
         "wall s",
         "CPU s",
+        "CPU ns",
         "M/s",
         "/hand",
         "/timely",
@@ -116,14 +117,14 @@ pub fn table(rows: &[Row], neighbours: Option<f64>) -> String {
     ];
     let mut lines = vec![header.map(str::to_owned)];
     lines.extend(rows.iter().map(|row| cells(row, rows)));
-    let mut widths = [0; 11];
+    let mut widths = [0; 12];
     for line in &lines {
         widths.iter_mut().zip(line).for_each(|(width, cell)| *width = (*width).max(cell.len()));
     }
     let mut text = String::new();
     for line in &lines {
         for (column, (cell, width)) in line.iter().zip(widths).enumerate() {
-            let is_word = [0, 2, 10].contains(&column);
+            let is_word = [0, 2, 11].contains(&column);
             text.push_str(&if is_word { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") });
         }
         text.truncate(text.trim_end().len());
@@ -136,7 +137,7 @@ pub fn table(rows: &[Row], neighbours: Option<f64>) -> String {
     text
 }
 
-fn cells(row: &Row, rows: &[Row]) -> [String; 11] {
+fn cells(row: &Row, rows: &[Row]) -> [String; 12] {
     let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
     let latency = row.measured.and_then(|measured| measured.latency);
     [
@@ -146,6 +147,8 @@ fn cells(row: &Row, rows: &[Row]) -> [String; 11] {
         format!("{:.1} M", row.records as f64 / 1e6),
         seconds(row.measured.map(|measured| measured.wall_s)),
         seconds(row.measured.map(|measured| measured.cpu_s)),
+        row.measured
+            .map_or_else(|| "-".to_owned(), |measured| format!("{:.1}", measured.cpu_s * 1e9 / row.records as f64)),
         row.rate().map_or_else(|| "-".to_owned(), |rate| format!("{:.1}", rate / 1e6)),
         seconds(row.ratio_to(System::Hand, rows)),
         seconds(row.ratio_to(System::Timely, rows)),
@@ -158,7 +161,7 @@ fn cells(row: &Row, rows: &[Row]) -> [String; 11] {
 }
 
 const NOTES: &str = "
-Medians; every run in a fresh process. Ratios are of rates in this call, to the same parallelism where there is such a row.
+Medians; every run in a fresh process. CPU ns: of all threads, for one record. Ratios are of rates in this call, to the same parallelism where there is such a row.
 hand: one thread (p=1); shuffle 2 sources and 2 receivers with std channels of 1 024-record batches; shuffle2 the same in two
 processes, 64 KiB written to loopback TCP at once; latency one source that sleeps until a record is due and one sink.
 timely: one worker per p; sources of 1 024-record batches, 8 KiB exchange batches, no local pre-aggregation; shuffle2 with its
