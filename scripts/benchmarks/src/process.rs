@@ -120,7 +120,8 @@ impl Neighbours {
 
     /// The cores others used on average since then, where the system tells.
     pub fn cores(&self) -> Option<f64> {
-        Some((others_cpu_seconds()? - self.theirs_s?) / self.since.elapsed().as_secs_f64())
+        let theirs_s = others_cpu_seconds()? - self.theirs_s?;
+        Some((theirs_s / self.since.elapsed().as_secs_f64()).max(0.0))
     }
 }
 
