@@ -1,12 +1,13 @@
 //! Sources and sinks that come with Weir.
 //!
 //! Sources: [`TextSource`], [`CollectionSource`], [`GeneratorSource`]. Sinks: [`PrintSink`], [`DiscardSink`],
-//! [`CollectSink`]. They are built on the public traits in [`weir_dataflow::source`] and [`weir_dataflow::sink`] only, as
+//! [`CollectSink`], [`FileSink`]. They are built on the public traits in [`weir_dataflow::source`] and [`weir_dataflow::sink`] only, as
 //! anybody's own can be.
 
 pub mod collect;
 pub mod collection;
 pub mod discard;
+pub mod file_sink;
 pub mod files;
 pub mod generator;
 pub mod print;
@@ -18,6 +19,7 @@ pub mod text;
 pub use collect::{CollectSink, Collected};
 pub use collection::CollectionSource;
 pub use discard::DiscardSink;
+pub use file_sink::{FileSink, OutputError};
 pub use files::{FileError, Skipped};
 pub use generator::GeneratorSource;
 pub use print::PrintSink;

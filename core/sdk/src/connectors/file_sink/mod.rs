@@ -1,0 +1,107 @@
+//! [`FileSink`]: part files in a directory, of text or CSV.
+//!
+//! Every subtask writes its part files into a hidden directory inside the output directory; the committer renames them
+//! into the output directory when the job is complete. Both are on the same file system, so a rename is all it takes.
+
+mod committer;
+mod directory;
+mod error;
+mod rows;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use weir_dataflow::sink::{Committer, CommitterContext, Sink, SinkError, WriterContext};
+
+use self::committer::FileCommitter;
+use self::directory::OutputDirectory;
+pub use self::error::OutputError;
+pub use self::rows::{CsvRows, RowFormat, RowWriter, TextRows};
+pub use self::writer::FileWriter;
+
+/// A sink that writes files named `part-<subtask>-<number>.txt` or `.csv` into a directory.
+///
+/// Nothing is visible before the job has finished: files are written aside, made durable and then renamed. A job
+/// that fails or is cancelled leaves the directory as it was. A subtask without records writes no file.
+///
+/// A directory that already has files in it is refused before the job starts, unless [`overwrite`](Self::overwrite) is set;
+/// one that another running job writes to is always refused. With several machines the directory must be on a file
+/// system that all of them share.
+///
+/// ```ignore
+/// counts.sink(FileSink::text("/data/out"));
+/// flights.sink(FileSink::csv("/data/delays").overwrite(true).roll_at(256 << 20));
+/// ```
+#[derive(Debug, Clone)]
+pub struct FileSink<F> {
+    directory: PathBuf,
+    rows: F,
+    overwrite: bool,
+    roll_at: Option<u64>,
+}
+
+impl FileSink<TextRows> {
+    /// Writes each record as a line, as its [`Display`](std::fmt::Display) shows it.
+    pub fn text(directory: impl Into<PathBuf>) -> Self {
+        FileSink::new(directory.into(), TextRows)
+    }
+}
+
+impl FileSink<CsvRows> {
+    /// Writes each record as a row of comma-separated values, as its [`Serialize`](serde::Serialize) says. Every file
+    /// begins with the names of the columns if the record is a struct.
+    pub fn csv(directory: impl Into<PathBuf>) -> Self {
+        FileSink::new(directory.into(), CsvRows::default())
+    }
+
+    /// Whether files begin with the names of the columns; they do unless this is set to false.
+    pub fn headers(mut self, headers: bool) -> Self {
+        self.rows.headers = headers;
+        self
+    }
+
+    /// Separates columns by `delimiter` instead of a comma.
+    pub fn delimiter(mut self, delimiter: u8) -> Self {
+        self.rows.delimiter = delimiter;
+        self
+    }
+}
+
+impl<F> FileSink<F> {
+    fn new(directory: PathBuf, rows: F) -> Self {
+        FileSink { directory, rows, overwrite: false, roll_at: None }
+    }
+
+    /// Whether part files that are already in the directory are replaced when the job finishes. Other files stay.
+    pub fn overwrite(mut self, overwrite: bool) -> Self {
+        self.overwrite = overwrite;
+        self
+    }
+
+    /// Begins a new file once one has about this many bytes.
+    pub fn roll_at(mut self, bytes: u64) -> Self {
+        self.roll_at = Some(bytes);
+        self
+    }
+}
+
+impl<T: 'static, F: RowFormat<T>> Sink<T> for FileSink<F> {
+    type Writer = FileWriter<T, F>;
+
+    fn name(&self) -> String {
+        format!("Sink: {} files {}", F::EXTENSION, self.directory.display())
+    }
+
+    fn create_writer(&self, context: &WriterContext) -> Result<FileWriter<T, F>, SinkError> {
+        let staging = directory::staging(&self.directory, &context.run_id);
+        Ok(FileWriter::new(staging, context.subtask, self.rows.clone(), self.roll_at))
+    }
+
+    fn create_committer(&self, context: &CommitterContext) -> Result<Option<Box<dyn Committer>>, SinkError> {
+        let directory = OutputDirectory::prepare(&self.directory, &context.run_id, self.overwrite)?;
+        Ok(Some(Box::new(FileCommitter::new(directory))))
+    }
+}
