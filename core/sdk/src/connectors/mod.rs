@@ -1,11 +1,12 @@
 //! Sources and sinks that come with Weir.
 //!
-//! Sources: [`TextSource`], [`CollectionSource`], [`GeneratorSource`]. Sinks: [`PrintSink`], [`DiscardSink`],
+//! Sources: [`TextSource`], [`CsvSource`], [`CollectionSource`], [`GeneratorSource`]. Sinks: [`PrintSink`], [`DiscardSink`],
 //! [`CollectSink`], [`FileSink`]. They are built on the public traits in [`weir_dataflow::source`] and [`weir_dataflow::sink`] only, as
 //! anybody's own can be.
 
 pub mod collect;
 pub mod collection;
+pub mod csv;
 pub mod discard;
 pub mod file_sink;
 pub mod files;
@@ -16,6 +17,7 @@ mod snapshot;
 mod testing;
 pub mod text;
 
+pub use self::csv::{BadRows, CsvSource};
 pub use collect::{CollectSink, Collected};
 pub use collection::CollectionSource;
 pub use discard::DiscardSink;

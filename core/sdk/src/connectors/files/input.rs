@@ -204,19 +204,19 @@ fn retry(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// The number, from 1, of the line that byte `offset` of the split's content lies on, for messages: counted from the
-/// start of the file. `None` if that would take too long or the file cannot be read.
-pub(in crate::connectors) fn line_of(split: &FileSplit, offset: u64) -> Option<u64> {
+/// The number, from 1, of the line that byte `offset` of the split's content lies on, counted from the start of the
+/// file, and the content from there on. For messages: `None` if it would take too long or the file cannot be read.
+pub(in crate::connectors) fn line_of(split: &FileSplit, offset: u64) -> Option<(u64, SplitInput)> {
     if offset > COUNT_LINES_UP_TO {
         return None;
     }
     let whole = FileSplit { start: 0, end: split.file_len, position: 0, ..split.clone() };
-    let mut input = SplitInput::open(&whole).ok()?.take(offset);
+    let mut before = SplitInput::open(&whole).ok()?.take(offset);
     let mut block = vec![0; SEARCH_BLOCK];
     let mut line = 1;
     loop {
-        match input.read(&mut block).ok()? {
-            0 => return Some(line),
+        match before.read(&mut block).ok()? {
+            0 => return Some((line, before.into_inner())),
             read => line += memchr::memchr_iter(b'\n', &block[..read]).count() as u64,
         }
     }

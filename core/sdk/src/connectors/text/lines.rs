@@ -237,7 +237,7 @@ fn refuse_binary(split: &FileSplit, start: &[u8]) -> Result<(), SourceError> {
 }
 
 fn not_utf8(split: &FileSplit, at: u64, found: &[u8]) -> String {
-    let line = line_of(split, at).map(|line| format!("line {line}, ")).unwrap_or_default();
+    let line = line_of(split, at).map(|(line, _)| format!("line {line}, ")).unwrap_or_default();
     let found = &found[..found.len().min(4)];
     format!("{}: {line}byte {at} is not UTF-8 text (found {found:02x?})", split.path().display())
 }
