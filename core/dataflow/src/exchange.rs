@@ -13,12 +13,11 @@ use crate::plan::{PortId, TaskContext};
 use crate::record::Record;
 use crate::task::TaskShared;
 
-/// A batch leaves when it holds about this many bytes of record structs …
-const BATCH_BYTES: usize = 32 * 1024;
-/// … or this many records …
+/// A batch never holds more records than this, however small they are …
 const BATCH_RECORDS: usize = 4096;
-/// … or this many bytes as they would be encoded, which bounds memory when records own large buffers.
-const BATCH_ENCODED_BYTES: usize = 256 * 1024;
+/// … and leaves when encoding it would take this many times the configured bytes, which bounds memory when records own large
+/// buffers. More than once, because text is usually a slice of a buffer that is there anyway.
+const ENCODED_FACTOR: usize = 8;
 
 /// What a partitioner may know when its subtask starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,18 +242,21 @@ struct Outgoing<T: Record> {
     /// Encoded size of each batch; not kept for types of fixed length.
     encoded: Vec<usize>,
     capacity: usize,
+    encoded_limit: usize,
     task: Arc<TaskShared>,
 }
 
 impl<T: Record> Outgoing<T> {
     fn new(task: &TaskContext, port: PortId) -> Outgoing<T> {
         let writers = task.writers::<T>(port);
-        let capacity = (BATCH_BYTES / size_of::<T>().max(1)).clamp(1, BATCH_RECORDS);
+        let bytes = task.options().batch_bytes;
+        let capacity = (bytes / size_of::<T>().max(1)).clamp(1, BATCH_RECORDS);
         Outgoing {
             batches: writers.iter().map(|_| Vec::new()).collect(),
             encoded: vec![0; writers.len()],
             writers,
             capacity,
+            encoded_limit: bytes * ENCODED_FACTOR,
             task: task.shared().clone(),
         }
     }
@@ -265,7 +267,7 @@ impl<T: Record> Outgoing<T> {
         if T::FIXED_LEN.is_none() {
             let encoded = &mut self.encoded[channel];
             *encoded += record.encoded_len();
-            full = *encoded >= BATCH_ENCODED_BYTES;
+            full = *encoded >= self.encoded_limit;
         }
         let batch = &mut self.batches[channel];
         batch.push(record);

@@ -63,13 +63,20 @@ pub struct RuntimeOptions {
     pub buffer_timeout: Option<Duration>,
     /// Batches a channel holds before its producer waits.
     pub channel_capacity: usize,
+    /// A batch leaves when its records take about this many bytes.
+    pub batch_bytes: usize,
     /// Whether running aggregates are emitted only once, at the end of the input.
     pub final_results_only: bool,
 }
 
 impl Default for RuntimeOptions {
     fn default() -> Self {
-        RuntimeOptions { buffer_timeout: Some(Duration::from_millis(100)), channel_capacity: 8, final_results_only: false }
+        RuntimeOptions {
+            buffer_timeout: Some(Duration::from_millis(100)),
+            channel_capacity: 4,
+            batch_bytes: 32 * 1024,
+            final_results_only: false,
+        }
     }
 }
 

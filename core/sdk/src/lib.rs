@@ -1,1 +1,80 @@
-//! placeholder
+//! Weir's SDK: what a job author depends on.
+//!
+//! A job is a function that describes a dataflow; [`main!`] turns one or several such functions into an executable:
+//!
+//! ```no_run
+//! use std::path::PathBuf;
+//! use weir::prelude::*;
+//!
+//! #[derive(weir::Args)]
+//! struct Options {
+//!     /// File, directory or glob to read.
+//!     #[arg(long)]
+//!     input: PathBuf,
+//! }
+//!
+//! fn wordcount(env: &Environment, options: Options) -> weir::Result<()> {
+//!     env.read_text(&options.input)
+//!         .flat_map(|line| line.into_words())
+//!         .key_by(|word| word.clone())
+//!         .count()
+//!         .map(|(word, count)| format!("{word} {count}"))
+//!         .print();
+//!     Ok(())
+//! }
+//!
+//! weir::main!(wordcount);
+//! ```
+//!
+//! The executable runs the job embedded, in its own process on all cores; the same file is what a cluster runs.
+//! Owns the authors' API, the connectors and the embedded driver. Never contains cluster services: no RPC server, no
+//! storage client, so that a job builds fast.
+
+extern crate self as weir;
+
+mod build;
+pub mod connectors;
+mod environment;
+mod error;
+pub mod run;
+pub mod stream;
+
+pub use clap::Args;
+pub use environment::Environment;
+pub use error::{Error, Result};
+pub use weir_dataflow::operators::Aggregator;
+pub use weir_dataflow::process::{
+    CoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag, ProcessContext, ProcessFunction,
+};
+pub use weir_dataflow::{operator, record, sink, source, state};
+pub use weir_derive::Record;
+
+/// The derive macro of [`Args`], and what its output refers to.
+#[doc(hidden)]
+pub use clap;
+
+/// What most jobs use.
+pub mod prelude {
+    pub use crate::connectors::*;
+    pub use crate::environment::Environment;
+    pub use crate::record::{Bytes, Record, Serde, Text};
+    pub use crate::state::{ListState, MapState, ValueState};
+    pub use crate::stream::{Chain, DataStream, KeyedStream, aggregates};
+    pub use weir_derive::Record;
+    pub use crate::{
+        Aggregator, Args, CoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag, ProcessContext, ProcessFunction,
+    };
+}
+
+/// Turns one or several job functions into `fn main`.
+///
+/// Each job is a function from `&Environment`, or from `&Environment` and its arguments (any `clap::Args`), to
+/// [`Result<()>`](Result). The function's name is the job's name; with several, `--job NAME` chooses.
+#[macro_export]
+macro_rules! main {
+    ($($job:ident),+ $(,)?) => {
+        fn main() -> ::std::process::ExitCode {
+            $crate::run::main(::std::vec![$($crate::run::Job::new(::std::stringify!($job), $job)),+])
+        }
+    };
+}

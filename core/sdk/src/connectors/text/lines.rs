@@ -36,20 +36,9 @@ pub(super) struct LineReader {
     emitted: VecDeque<SharedBuf>,
 }
 
-/// Whole lines: `bytes[next..end]`, of which `bytes[0]` lies at `offset` of the content.
-struct Block {
-    bytes: SharedBuf,
-    next: usize,
-    end: usize,
-    offset: u64,
-    /// Whether all of it is known to be UTF-8.
-    valid: bool,
-}
-
 impl LineReader {
     pub(super) fn new(block: usize, invalid: InvalidUtf8, skips: SkipLog) -> LineReader {
-        let current = Block { bytes: SharedBuf::from(Vec::new()), next: 0, end: 0, offset: 0, valid: true };
-        LineReader { block, invalid, skips, input: None, current, carry: Vec::new(), emitted: VecDeque::new() }
+        LineReader { block, invalid, skips, input: None, current: Block::default(), carry: Vec::new(), emitted: VecDeque::new() }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -58,7 +47,7 @@ impl LineReader {
 
     pub(super) fn open(&mut self, split: &FileSplit) -> Result<(), SourceError> {
         let input = SplitInput::open(split)?;
-        self.current.next = self.current.end;
+        self.current = Block::default();
         self.carry.clear();
         self.input = Some(input);
         Ok(())
@@ -72,7 +61,7 @@ impl LineReader {
 
     /// Where the first line that was not emitted begins.
     pub(super) fn position(&self) -> u64 {
-        self.current.offset + self.current.next as u64
+        self.current.position()
     }
 
     /// Emits up to `limit` lines; false once the split has no more.
@@ -87,39 +76,11 @@ impl LineReader {
             self.input = None;
             return Ok(false);
         }
-        if !self.current.valid {
-            self.emit_checking(split, limit, out);
-            return Ok(true);
-        }
-        let mut left = limit;
-        while left > 0 && self.current.next < self.current.end {
-            let line = self.current.take_line();
-            // SAFETY: the block is UTF-8, and line feeds and carriage returns are characters of their own, so that a
-            // part between them is UTF-8 too.
-            out.push(unsafe { Text::from_utf8_unchecked(line) });
-            left -= 1;
+        if let Some(invalid) = self.current.emit(limit, out) {
+            let skips = &mut self.skips;
+            self.current.emit_checking(limit, invalid, out, |at, found| skips.skip(|| not_utf8(split, at, found)));
         }
         Ok(true)
-    }
-
-    /// As [`emit`](Self::emit), for a block in which something is not UTF-8.
-    #[cold]
-    #[inline(never)]
-    fn emit_checking<C: Collector<Text>>(&mut self, split: &FileSplit, limit: usize, out: &mut C) {
-        for _ in 0..limit {
-            if self.current.next == self.current.end {
-                return;
-            }
-            let offset = self.position();
-            let line = self.current.take_line();
-            match std::str::from_utf8(&line) {
-                Err(error) if self.invalid == InvalidUtf8::Skip => {
-                    let at = offset + error.valid_up_to() as u64;
-                    self.skips.skip(|| not_utf8(split, at, &line[error.valid_up_to()..]));
-                }
-                _ => out.push(Text::from_utf8_lossy(line)),
-            }
-        }
     }
 
     /// Reads the next block of whole lines; false if there are none.
@@ -173,27 +134,6 @@ impl LineReader {
         self.current = Block { bytes: SharedBuf::from(bytes), next, end, offset, valid };
         // A file of nothing but a byte order mark has no lines.
         Ok(next < end)
-    }
-}
-
-impl Block {
-    /// The next line without its line end.
-    #[inline(always)]
-    fn take_line(&mut self) -> Bytes {
-        let rest = &self.bytes[self.next..self.end];
-        let start = self.next;
-        let len = match memchr::memchr(b'\n', rest) {
-            Some(len) => {
-                self.next += len + 1;
-                len
-            }
-            None => {
-                self.next = self.end;
-                rest.len()
-            }
-        };
-        let len = if len > 0 && rest[len - 1] == b'\r' { len - 1 } else { len };
-        Bytes::from_shared(&self.bytes, start..start + len)
     }
 }
 

@@ -1,0 +1,135 @@
+//! The coordinator: enumerators and committers of one run, on threads of their own so that slow storage delays nothing else.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use weir_dataflow::failure::{FailureKind, TaskFailure};
+use weir_dataflow::plan::DriverSide;
+use weir_dataflow::sink::{Committable, Committer, CommitterContext, SinkError};
+use weir_dataflow::source::{EnumeratorContext, ErasedEnumerator, SplitAnswer};
+use weir_model::{JobGraph, TaskId};
+
+use super::backend::Backend;
+use super::driver::DriverEvent;
+use crate::error::Result;
+
+/// The enumerators of a run, by vertex.
+pub(super) type Enumerators = BTreeMap<u32, Box<dyn ErasedEnumerator>>;
+
+/// Looks at every input. An input that is not there fails the job before anything starts.
+pub(super) fn open_enumerators(side: &DriverSide, graph: &JobGraph) -> Result<Enumerators> {
+    let open = |(&vertex, source): (&u32, &Box<dyn weir_dataflow::source::ErasedSource>)| {
+        let parallelism = graph.vertices[vertex as usize].parallelism;
+        let enumerator = source.create_enumerator(&EnumeratorContext { parallelism, restored: None })?;
+        Ok((vertex, enumerator))
+    };
+    side.sources.iter().map(open).collect()
+}
+
+/// Answers split requests until the sender of `requests` is gone.
+pub(super) fn serve_splits(
+    mut enumerators: Enumerators,
+    requests: Receiver<TaskId>,
+    backend: Arc<dyn Backend>,
+) -> std::io::Result<()> {
+    thread::Builder::new().name("weir-enumerator".into()).spawn(move || {
+        for task in requests {
+            let answer = match enumerators.get_mut(&task.vertex) {
+                None => SplitAnswer::Failed(format!("vertex {} asked for a split but has no source", task.vertex)),
+                Some(enumerator) => catch_unwind(AssertUnwindSafe(|| enumerator.next_split(task.subtask)))
+                    .unwrap_or_else(|_| SplitAnswer::Failed("the source's enumerator panicked; see above".into())),
+            };
+            backend.answer_split(task, answer);
+        }
+    })?;
+    Ok(())
+}
+
+/// The committers of a run and what waits to be committed. Shared with the signal thread, which may have to discard it.
+#[derive(Clone)]
+pub(super) struct Commits(Arc<Mutex<Pending>>);
+
+struct Pending {
+    committers: BTreeMap<u32, Box<dyn Committer>>,
+    committables: BTreeMap<u32, Vec<Vec<u8>>>,
+    committed: Vec<u32>,
+}
+
+impl Commits {
+    /// Opens every sink's committer. An output that cannot be written fails the job before anything starts.
+    pub(super) fn open(side: &DriverSide, run_id: &str) -> Result<Commits> {
+        let mut pending =
+            Pending { committers: BTreeMap::new(), committables: BTreeMap::new(), committed: Vec::new() };
+        let context = CommitterContext { run_id: run_id.to_owned() };
+        for (&node, sink) in &side.sinks {
+            match sink.create_committer(&context) {
+                Ok(Some(committer)) => drop(pending.committers.insert(node, committer)),
+                Ok(None) => {}
+                Err(error) => {
+                    pending.discard();
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(Commits(Arc::new(Mutex::new(pending))))
+    }
+
+    /// Keeps what a task's sinks prepared.
+    pub(super) fn add(&self, committables: Vec<Committable>) {
+        let mut pending = self.lock();
+        for Committable { node, payload } in committables {
+            pending.committables.entry(node).or_default().push(payload);
+        }
+    }
+
+    /// Makes everything visible on a thread of its own and reports [`DriverEvent::CommitDone`].
+    pub(super) fn commit(&self, events: Sender<DriverEvent>) {
+        let this = self.clone();
+        let run = move || {
+            let result = catch_unwind(AssertUnwindSafe(|| this.lock().commit()))
+                .unwrap_or_else(|_| Err(SinkError::new("the sink's committer panicked; see above")));
+            let result = result.map_err(|error| TaskFailure::new(FailureKind::Sink, error));
+            let _ = events.send(DriverEvent::CommitDone(result));
+        };
+        if let Err(error) = thread::Builder::new().name("weir-committer".into()).spawn(run.clone()) {
+            eprintln!("warning: no thread could be started for the commit ({error}); committing here");
+            run();
+        }
+    }
+
+    /// Removes what was written aside and is not committed.
+    pub(super) fn discard(&self) {
+        self.lock().discard();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pending {
+    fn commit(&mut self) -> Result<(), SinkError> {
+        for (node, committer) in &mut self.committers {
+            committer.commit(self.committables.remove(node).unwrap_or_default())?;
+            self.committed.push(*node);
+        }
+        Ok(())
+    }
+
+    fn discard(&mut self) {
+        for (node, committer) in &mut self.committers {
+            if !self.committed.contains(node) {
+                committer.abort();
+            }
+        }
+        self.committers.clear();
+    }
+}
+
+/// The channel of split requests.
+pub(super) fn split_requests() -> (Sender<TaskId>, Receiver<TaskId>) {
+    channel()
+}

@@ -1,0 +1,277 @@
+//! The driver of an embedded run: a loop that feeds what happens to the pure scheduler and does what it asks for.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use weir_config::{Configuration, Origin, options};
+use weir_dataflow::plan::{DriverSide, JobPlan};
+use weir_dataflow::worker::WorkerEvent;
+use weir_model::{ExecutionState, FailureKind, JobStatus, TaskFailure};
+use weir_scheduler::{Effect, Event, ExecutionGraph, JobReport, JobScheduler, SchedulerOptions, place};
+
+use super::backend::Backend;
+use super::coordinator::{self, Commits};
+use super::in_process::InProcess;
+use super::memory::{self, Limit};
+use super::processes::Processes;
+use super::progress::Progress;
+use super::summary::Summary;
+use super::{Runtime, exit, signals};
+use crate::error::Result;
+
+/// What happens to a run.
+#[derive(Debug)]
+pub(super) enum DriverEvent {
+    /// A worker reports.
+    Worker {
+        /// Which one.
+        worker: u32,
+        /// What.
+        event: WorkerEvent,
+    },
+    /// A worker process ended or cannot be reached.
+    WorkerLost {
+        /// Which one.
+        worker: u32,
+        /// What is known about it.
+        reason: String,
+    },
+    /// The committers are done.
+    CommitDone(Result<(), TaskFailure>),
+    /// A signal asks the run to end.
+    Interrupted(i32),
+    /// A worker uses more memory than it may.
+    MemoryExceeded {
+        /// Which one.
+        worker: u32,
+        /// Bytes in use.
+        used: u64,
+    },
+}
+
+/// Embedded runs have a person waiting, so patience with stuck tasks is shorter than a cluster's.
+const EMBEDDED_CANCELLATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Runs a job to its end and returns the exit code.
+pub(super) fn drive(plan: JobPlan, side: DriverSide, mut configuration: Configuration, runtime: &Runtime) -> Result<u8> {
+    configuration.set_value(&options::CANCELLATION_TIMEOUT, EMBEDDED_CANCELLATION_TIMEOUT, Origin::Default)?;
+    let graph = ExecutionGraph::new(&plan.graph)?;
+    let run_id = new_run_id();
+    let enumerators = coordinator::open_enumerators(&side, &plan.graph)?;
+    let commits = Commits::open(&side, &run_id)?;
+    let (events_in, events) = channel();
+    let last_rites = commits.clone();
+    signals::watch(events_in.clone(), move || last_rites.discard())?;
+    let workers = NonZeroU32::new(configuration.get(&options::EMBEDDED_WORKERS)).unwrap_or(NonZeroU32::MIN);
+    let limit = Limit::new(configuration.get(&options::PROCESS_MEMORY).map(|size| size.0), workers.get());
+    let plan = Arc::new(plan);
+    let (split_requests, requests) = coordinator::split_requests();
+    let started = if workers.get() == 1 {
+        if let Some(limit) = limit {
+            memory::watch(0, std::process::id(), limit, events_in.clone())?;
+        }
+        Ok(Arc::new(InProcess::new(plan.clone(), &run_id, events_in.clone(), split_requests)) as Arc<dyn Backend>)
+    } else {
+        let timeout = configuration.get(&options::WORKER_START_TIMEOUT);
+        Processes::start(&plan, workers.get(), &run_id, &configuration, timeout, limit, events_in.clone(), split_requests)
+            .map(|processes| Arc::new(processes) as Arc<dyn Backend>)
+    };
+    let backend = match started {
+        Ok(backend) => backend,
+        Err(failure) => {
+            commits.discard();
+            return Err(crate::Error::Job(failure.to_string()));
+        }
+    };
+    coordinator::serve_splits(enumerators, requests, backend.clone())?;
+    let timeout = configuration.get(&options::CANCELLATION_TIMEOUT);
+    let scheduler_options = SchedulerOptions { cancellation_timeout: Some(timeout).filter(|t| !t.is_zero()) };
+    let placement = place(&graph, workers);
+    let driver = Driver {
+        scheduler: JobScheduler::new(graph, placement, scheduler_options),
+        progress: Progress::new(&plan.graph, runtime, configuration.get(&options::PROGRESS_INTERVAL)),
+        backend,
+        commits,
+        events_in,
+        started: Instant::now(),
+        timer: None,
+        interrupted: false,
+        limit,
+    };
+    let (report, driver) = driver.run(&events);
+    let code = driver.exit_code(&report);
+    let summary = Summary::new(&plan.graph, &report, &driver.backend.metrics(), driver.backend.usage(), driver.interrupted);
+    summary.print(runtime);
+    Ok(code)
+}
+
+struct Driver {
+    scheduler: JobScheduler,
+    progress: Progress,
+    backend: Arc<dyn Backend>,
+    commits: Commits,
+    events_in: Sender<DriverEvent>,
+    started: Instant,
+    timer: Option<(u64, Duration)>,
+    interrupted: bool,
+    limit: Option<Limit>,
+}
+
+impl Driver {
+    fn run(mut self, events: &Receiver<DriverEvent>) -> (JobReport, Driver) {
+        let mut ended = self.tell(Event::Start);
+        while ended.is_none() {
+            let event = events.recv_timeout(self.patience());
+            ended = match event {
+                Ok(event) => self.on_event(event),
+                Err(RecvTimeoutError::Timeout) => self.on_time(),
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the driver holds a sender itself"),
+            };
+        }
+        self.progress.clear();
+        let report = ended.unwrap_or_else(|| unreachable!("the loop ends with a report"));
+        if report.stuck_tasks.is_empty() && !self.out_of_memory(&report) {
+            self.backend.finish();
+        }
+        (report, self)
+    }
+
+    /// How long nothing may happen before something is due.
+    fn patience(&self) -> Duration {
+        let now = self.started.elapsed();
+        let timer = self.timer.map(|(_, at)| at.saturating_sub(now));
+        timer.into_iter().chain([self.progress.due_in(now)]).min().unwrap_or(Duration::MAX)
+    }
+
+    fn on_time(&mut self) -> Option<JobReport> {
+        let now = self.started.elapsed();
+        if self.progress.due_in(now).is_zero() {
+            self.progress.show(now, self.scheduler.status(), &self.backend.metrics());
+        }
+        match self.timer {
+            Some((generation, at)) if at <= now => {
+                self.timer = None;
+                self.tell(Event::Timer { generation })
+            }
+            Some(_) | None => None,
+        }
+    }
+
+    fn on_event(&mut self, event: DriverEvent) -> Option<JobReport> {
+        match event {
+            DriverEvent::Worker { event, .. } => self.on_worker(event),
+            DriverEvent::WorkerLost { worker, reason } => self.tell(Event::WorkerLost { worker, reason }),
+            DriverEvent::CommitDone(result) => self.tell(Event::CommitDone(result)),
+            DriverEvent::Interrupted(signal) => self.on_interrupt(signal),
+            DriverEvent::MemoryExceeded { worker, used } => self.on_memory(worker, used),
+        }
+    }
+
+    fn on_worker(&mut self, event: WorkerEvent) -> Option<JobReport> {
+        let WorkerEvent::StateChanged { task, state, failure, committables } = event else {
+            // Split requests go straight to the enumerators.
+            return None;
+        };
+        self.commits.add(committables);
+        match state {
+            ExecutionState::Initializing => self.tell(Event::TaskInitializing(task)),
+            ExecutionState::Running => self.tell(Event::TaskRunning(task)),
+            ExecutionState::Finished => self.tell(Event::TaskFinished(task)),
+            ExecutionState::Canceled => self.tell(Event::TaskCanceled(task)),
+            ExecutionState::Failed => {
+                let unknown = || TaskFailure::new(FailureKind::Worker, "the task failed without saying why");
+                self.tell(Event::TaskFailed { task, failure: failure.unwrap_or_else(unknown) })
+            }
+            // Workers report these never: they are the driver's own.
+            ExecutionState::Created
+            | ExecutionState::Scheduled
+            | ExecutionState::Deploying
+            | ExecutionState::Canceling
+            | ExecutionState::Reconciling => None,
+        }
+    }
+
+    fn on_interrupt(&mut self, signal: i32) -> Option<JobReport> {
+        self.interrupted = true;
+        let name = if signal == signal_hook::consts::SIGINT { "Ctrl-C" } else { "SIGTERM" };
+        self.progress.note(&format!("{name}: stopping the job; once more ends it at once"));
+        self.tell(Event::CancelRequested)
+    }
+
+    /// User code that allocates without end cannot be asked to stop, so the run ends here.
+    fn on_memory(&mut self, worker: u32, used: u64) -> Option<JobReport> {
+        let limit = self.limit?;
+        let who = if self.scheduler.placement().workers() == 1 { "the job".to_owned() } else { format!("worker {worker}") };
+        let reason = limit.message(&who, used);
+        if self.scheduler.placement().workers() > 1 {
+            self.backend.kill(&[worker]);
+            return self.tell(Event::WorkerLost { worker, reason });
+        }
+        let ended = self.tell(Event::WorkerLost { worker, reason });
+        ended.or_else(|| self.tell(Event::CancelRequested))
+    }
+
+    fn out_of_memory(&self, report: &JobReport) -> bool {
+        // In this process the tasks are still running; waiting for them would let them go on allocating.
+        self.scheduler.placement().workers() == 1 && report.failures.iter().any(|f| f.failure.kind == FailureKind::Worker)
+    }
+
+    /// Tells the scheduler and does what it asks for.
+    fn tell(&mut self, event: Event) -> Option<JobReport> {
+        let effects = self.scheduler.on_event(event, self.started.elapsed());
+        let mut ended = None;
+        for effect in effects {
+            ended = self.perform(effect).or(ended);
+        }
+        ended
+    }
+
+    fn perform(&mut self, effect: Effect) -> Option<JobReport> {
+        match effect {
+            // Shown with the next progress line.
+            Effect::JobStatusChanged { .. } => None,
+            Effect::Deploy(_) => {
+                let deployed = self.backend.deploy(self.scheduler.placement());
+                deployed.err().and_then(|failure| self.tell(Event::GlobalFailure(failure)))
+            }
+            Effect::CancelTasks(_) => {
+                self.backend.cancel();
+                None
+            }
+            Effect::ScheduleTimer { generation, at } => {
+                self.timer = Some((generation, at));
+                None
+            }
+            Effect::KillTasks(workers) => {
+                let workers: Vec<u32> = workers.iter().map(|w| w.worker).collect();
+                self.backend.kill(&workers);
+                None
+            }
+            Effect::Commit => {
+                self.commits.commit(self.events_in.clone());
+                None
+            }
+            Effect::DiscardOutput => {
+                self.commits.discard();
+                None
+            }
+            Effect::JobEnded(report) => Some(report),
+        }
+    }
+
+    fn exit_code(&self, report: &JobReport) -> u8 {
+        match report.status {
+            JobStatus::Finished => exit::FINISHED,
+            _ if self.interrupted => exit::INTERRUPTED,
+            _ => exit::FAILED,
+        }
+    }
+}
+
+/// Unique on this machine: process and time.
+fn new_run_id() -> String {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+    format!("{:x}-{:x}", std::process::id(), nanos)
+}

@@ -1,0 +1,156 @@
+//! Running a job: what a job's executable does.
+//!
+//! One executable plays two roles. Started by a person it is the *driver* of an embedded run: it builds the job, decides
+//! with the pure [`weir_scheduler::JobScheduler`], and runs the tasks in its own process or in worker processes that it
+//! starts. Started by a driver it is a *worker*: it builds the same job, checks that it is the same, and runs its share.
+
+mod arguments;
+mod backend;
+mod coordinator;
+mod driver;
+mod in_process;
+mod memory;
+mod processes;
+mod progress;
+mod protocol;
+mod signals;
+mod summary;
+mod usage;
+mod worker_role;
+
+use std::ffi::OsString;
+use std::marker::PhantomData;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+use weir_config::Configuration;
+use weir_dataflow::plan::{DriverSide, JobPlan};
+
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use arguments::{Parsed, RuntimeArgs};
+pub(crate) use progress::clear_line;
+
+/// Exit codes of a job's executable.
+pub(crate) mod exit {
+    /// The job finished.
+    pub(crate) const FINISHED: u8 = 0;
+    /// The job failed, or could not start.
+    pub(crate) const FAILED: u8 = 1;
+    /// The command line was wrong.
+    pub(crate) const USAGE: u8 = 2;
+    /// Interrupted by a signal.
+    pub(crate) const INTERRUPTED: u8 = 130;
+}
+
+/// A named job of an executable. Made by [`main!`](crate::main).
+pub struct Job {
+    name: &'static str,
+    builder: Box<dyn Builder>,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Job({})", self.name)
+    }
+}
+
+impl Job {
+    /// A job built by `function`, a function from `&Environment` or from `&Environment` and arguments.
+    pub fn new<M: 'static>(name: &'static str, function: impl JobFunction<M> + 'static) -> Job {
+        Job { name, builder: Box::new(TypedBuilder { function, marker: PhantomData::<fn() -> M> }) }
+    }
+}
+
+/// Functions that build a job. `M` only tells the two kinds apart.
+pub trait JobFunction<M> {
+    /// Adds the job's own arguments to a command.
+    fn augment(command: Command) -> Command;
+    /// Builds the job.
+    fn build(&self, env: &Environment, matches: &ArgMatches) -> Result<()>;
+}
+
+/// Marks functions without arguments.
+#[derive(Debug)]
+pub struct WithoutArguments;
+
+impl<F: Fn(&Environment) -> Result<()>> JobFunction<WithoutArguments> for F {
+    fn augment(command: Command) -> Command {
+        command
+    }
+    fn build(&self, env: &Environment, _matches: &ArgMatches) -> Result<()> {
+        self(env)
+    }
+}
+
+impl<A: clap::Args, F: Fn(&Environment, A) -> Result<()>> JobFunction<(A,)> for F {
+    fn augment(command: Command) -> Command {
+        A::augment_args(command)
+    }
+    fn build(&self, env: &Environment, matches: &ArgMatches) -> Result<()> {
+        let arguments = A::from_arg_matches(matches).map_err(|e| Error::Job(e.to_string()))?;
+        self(env, arguments)
+    }
+}
+
+trait Builder {
+    fn augment(&self, command: Command) -> Command;
+    fn build(&self, env: &Environment, matches: &ArgMatches) -> Result<()>;
+}
+
+struct TypedBuilder<F, M> {
+    function: F,
+    marker: PhantomData<fn() -> M>,
+}
+
+impl<M, F: JobFunction<M>> Builder for TypedBuilder<F, M> {
+    fn augment(&self, command: Command) -> Command {
+        F::augment(command)
+    }
+    fn build(&self, env: &Environment, matches: &ArgMatches) -> Result<()> {
+        self.function.build(env, matches)
+    }
+}
+
+/// Builds the chosen job.
+fn build_job(job: &Job, parsed: &Parsed) -> Result<(JobPlan, DriverSide, Configuration)> {
+    let env = Environment::new(job.name, parsed.runtime.configuration()?);
+    job.builder.build(&env, &parsed.matches)?;
+    env.into_job()
+}
+
+/// The `fn main` of a job's executable: parses the command line, then drives the job or serves as a worker.
+pub fn main(jobs: Vec<Job>) -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let code = match arguments::parse(&jobs, arguments) {
+        Ok(parsed) => run(&jobs, &parsed),
+        Err(stop) => stop.print(),
+    };
+    ExitCode::from(code)
+}
+
+fn run(jobs: &[Job], parsed: &Parsed) -> u8 {
+    let job = &jobs[parsed.job];
+    if let Some(seat) = worker_role::Seat::from_environment() {
+        return worker_role::serve(job, parsed, seat);
+    }
+    match drive(job, parsed) {
+        Ok(code) => code,
+        Err(error) => {
+            summary::print_error(job.name, &parsed.runtime, &error);
+            exit::FAILED
+        }
+    }
+}
+
+fn drive(job: &Job, parsed: &Parsed) -> Result<u8> {
+    let (plan, side, configuration) = build_job(job, parsed)?;
+    if let Some(format) = parsed.runtime.explain {
+        println!("{}", format.render(&plan.graph));
+        return Ok(exit::FINISHED);
+    }
+    driver::drive(plan, side, configuration, &parsed.runtime)
+}
+
+/// What a job's builder and driver are told by the command line.
+pub(crate) type Runtime = RuntimeArgs;

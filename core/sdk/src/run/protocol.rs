@@ -1,0 +1,97 @@
+//! What driver and worker processes tell each other, between the runtime's types and the protobuf messages.
+
+use std::time::Duration;
+
+use weir_dataflow::sink::Committable;
+use weir_dataflow::source::{NextSplit, SplitAnswer};
+use weir_dataflow::task::MetricsSnapshot;
+use weir_dataflow::worker::WorkerEvent;
+use weir_model::TaskId;
+use weir_proto::InvalidMessage;
+use weir_proto::worker::{self as proto, split_response::Answer, to_driver, to_worker};
+
+pub(super) fn to_driver(message: to_driver::Message) -> proto::ToDriver {
+    proto::ToDriver { message: Some(message) }
+}
+
+pub(super) fn to_worker(message: to_worker::Message) -> proto::ToWorker {
+    proto::ToWorker { message: Some(message) }
+}
+
+pub(super) fn event_to_message(event: WorkerEvent) -> to_driver::Message {
+    match event {
+        WorkerEvent::SplitRequested { task: TaskId { vertex, subtask } } => {
+            to_driver::Message::SplitRequest(proto::SplitRequest { vertex, subtask })
+        }
+        WorkerEvent::StateChanged { task, state, failure, committables } => {
+            let committables = committables.into_iter().map(|c| proto::Committable { node: c.node, payload: c.payload });
+            to_driver::Message::TaskStateChanged(proto::TaskStateChanged {
+                vertex: task.vertex,
+                subtask: task.subtask,
+                state: proto::ExecutionState::from(state).into(),
+                failure: failure.map(Into::into),
+                committables: committables.collect(),
+            })
+        }
+    }
+}
+
+pub(super) fn state_change(message: proto::TaskStateChanged) -> Result<WorkerEvent, InvalidMessage> {
+    let (task, state) = (message.task(), message.execution_state()?);
+    let committables = message.committables.into_iter().map(|c| Committable { node: c.node, payload: c.payload });
+    Ok(WorkerEvent::StateChanged {
+        task,
+        state,
+        failure: message.failure.map(Into::into),
+        committables: committables.collect(),
+    })
+}
+
+pub(super) fn split_response(task: TaskId, answer: SplitAnswer) -> to_worker::Message {
+    let answer = match answer {
+        SplitAnswer::Next(NextSplit::Split(bytes)) => Answer::Split(bytes),
+        SplitAnswer::Next(NextSplit::NotYet(wait)) => Answer::NoneYet(proto::NoneYet { wait_nanos: wait.as_nanos() as u64 }),
+        SplitAnswer::Next(NextSplit::Finished) => Answer::Finished(proto::NoMoreSplits {}),
+        SplitAnswer::Failed(message) => Answer::Error(message),
+    };
+    to_worker::Message::SplitResponse(proto::SplitResponse { vertex: task.vertex, subtask: task.subtask, answer: Some(answer) })
+}
+
+pub(super) fn split_answer(message: proto::SplitResponse) -> (TaskId, SplitAnswer) {
+    let task = TaskId { vertex: message.vertex, subtask: message.subtask };
+    let answer = match message.answer {
+        Some(Answer::Split(bytes)) => SplitAnswer::Next(NextSplit::Split(bytes)),
+        Some(Answer::NoneYet(wait)) => SplitAnswer::Next(NextSplit::NotYet(Duration::from_nanos(wait.wait_nanos))),
+        Some(Answer::Finished(_)) => SplitAnswer::Next(NextSplit::Finished),
+        Some(Answer::Error(message)) => SplitAnswer::Failed(message),
+        None => SplitAnswer::Failed("the driver answered a split request with nothing this worker knows".into()),
+    };
+    (task, answer)
+}
+
+pub(super) fn metrics_to_message((task, m): (TaskId, MetricsSnapshot)) -> proto::TaskMetrics {
+    proto::TaskMetrics {
+        vertex: task.vertex,
+        subtask: task.subtask,
+        records_in: m.records_in,
+        records_out: m.records_out,
+        bytes_in: m.bytes_in,
+        bytes_out: m.bytes_out,
+        busy_nanos: m.busy_nanos,
+        idle_nanos: m.idle_nanos,
+        backpressured_nanos: m.backpressured_nanos,
+    }
+}
+
+pub(super) fn metrics_from_message(m: &proto::TaskMetrics) -> (TaskId, MetricsSnapshot) {
+    let snapshot = MetricsSnapshot {
+        records_in: m.records_in,
+        records_out: m.records_out,
+        bytes_in: m.bytes_in,
+        bytes_out: m.bytes_out,
+        busy_nanos: m.busy_nanos,
+        idle_nanos: m.idle_nanos,
+        backpressured_nanos: m.backpressured_nanos,
+    };
+    (TaskId { vertex: m.vertex, subtask: m.subtask }, snapshot)
+}

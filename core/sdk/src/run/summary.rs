@@ -1,0 +1,178 @@
+//! What a person or a program reads when a job has ended.
+
+use serde_json::{Value, json};
+use weir_dataflow::task::MetricsSnapshot;
+use weir_model::{JobGraph, JobStatus, OperatorKind, TaskId};
+use weir_scheduler::{FailureRecord, JobReport};
+
+use super::Runtime;
+use super::arguments::OutputFormat;
+use super::backend::Usage;
+use super::progress::{VertexTotals, by_vertex, clear_line, count};
+use crate::error::Error;
+
+/// The end of a run.
+pub(super) struct Summary<'a> {
+    graph: &'a JobGraph,
+    report: &'a JobReport,
+    totals: Vec<VertexTotals>,
+    usage: Usage,
+    interrupted: bool,
+}
+
+impl<'a> Summary<'a> {
+    pub(super) fn new(
+        graph: &'a JobGraph,
+        report: &'a JobReport,
+        tasks: &[(TaskId, MetricsSnapshot)],
+        usage: Usage,
+        interrupted: bool,
+    ) -> Self {
+        Summary { graph, report, totals: by_vertex(graph, tasks), usage, interrupted }
+    }
+
+    /// Prints it where the options say. A failure is printed even when everything else is to be quiet.
+    pub(super) fn print(&self, runtime: &Runtime) {
+        clear_line();
+        match runtime.output {
+            OutputFormat::Json => println!("{}", self.json()),
+            OutputFormat::Text => {
+                let text = self.text(runtime.quiet);
+                if !text.is_empty() {
+                    eprintln!("{}", text.trim_end());
+                }
+            }
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.report.started.map_or(0.0, |started| self.report.ended.saturating_sub(started).as_secs_f64())
+    }
+
+    /// Records read by sources and handed to sinks.
+    fn records(&self) -> (u64, u64) {
+        let sum = |wanted: fn(OperatorKind) -> bool, value: fn(&MetricsSnapshot) -> u64| {
+            let vertices = self.graph.vertices.iter().zip(&self.totals);
+            vertices.filter(|(v, _)| v.operators.iter().any(|o| wanted(o.kind))).map(|(_, t)| value(&t.metrics)).sum()
+        };
+        (
+            sum(|kind| matches!(kind, OperatorKind::Source { .. }), |m| m.records_in),
+            sum(|kind| kind == OperatorKind::Sink, |m| m.records_out),
+        )
+    }
+
+    fn status(&self) -> &'static str {
+        match self.report.status {
+            JobStatus::Canceled if self.interrupted => "interrupted",
+            JobStatus::Canceled => "canceled",
+            JobStatus::Finished => "finished",
+            _ => "failed",
+        }
+    }
+
+    fn text(&self, quiet: bool) -> String {
+        let mut text = String::new();
+        if let Some(root) = self.root_cause() {
+            text.push_str(&format!("Job {} failed: {}\n", self.graph.name, root.to_string().trim_end()));
+            let others = self.report.failures.len() as u64 + self.report.more_failures - 1;
+            if others > 0 {
+                text.push_str(&format!("    ({others} more failures followed; --output json lists them)\n"));
+            }
+        }
+        if !self.report.stuck_tasks.is_empty() {
+            text.push_str("These tasks did not stop when they were told to and were ended by force (user code that blocks or loops?):\n");
+            self.report.stuck_tasks.iter().for_each(|task| text.push_str(&format!("    {task}\n")));
+        }
+        if quiet {
+            return text;
+        }
+        let (records_in, records_out) = self.records();
+        let seconds = self.seconds();
+        text.push_str(&format!(
+            "Job {} {} after {seconds:.2} s: {} records in ({}/s), {} out, {:.2} CPU s, {} MiB resident\n",
+            self.graph.name,
+            self.status(),
+            count(records_in as f64),
+            count(records_in as f64 / seconds.max(1e-9)),
+            count(records_out as f64),
+            self.usage.cpu.as_secs_f64(),
+            self.usage.rss / (1 << 20),
+        ));
+        for (vertex, total) in self.graph.vertices.iter().zip(&self.totals) {
+            let m = &total.metrics;
+            let all = (m.busy_nanos + m.idle_nanos + m.backpressured_nanos).max(1) as f64;
+            let share = |nanos: u64| (nanos as f64 / all * 100.0).round();
+            text.push_str(&format!(
+                "    {} ×{}: {} in, {} out, busy {}% idle {}% back-pressured {}%\n",
+                vertex.name,
+                vertex.parallelism,
+                count(m.records_in as f64),
+                count(m.records_out as f64),
+                share(m.busy_nanos),
+                share(m.idle_nanos),
+                share(m.backpressured_nanos),
+            ));
+        }
+        text
+    }
+
+    fn root_cause(&self) -> Option<&FailureRecord> {
+        if self.report.status == JobStatus::Finished { None } else { self.report.root_cause() }
+    }
+
+    fn json(&self) -> Value {
+        let (records_in, records_out) = self.records();
+        let seconds = self.seconds();
+        json!({
+            "job": self.graph.name,
+            "status": self.status(),
+            "duration_s": seconds,
+            "records_in": records_in,
+            "records_out": records_out,
+            "rate": records_in as f64 / seconds.max(1e-9),
+            "cpu_s": self.usage.cpu.as_secs_f64(),
+            "rss_bytes": self.usage.rss,
+            "vertices": self.graph.vertices.iter().zip(&self.totals).map(|(vertex, total)| {
+                let m = &total.metrics;
+                json!({
+                    "id": vertex.id.to_string(),
+                    "name": vertex.name,
+                    "parallelism": vertex.parallelism,
+                    "records_in": m.records_in,
+                    "records_out": m.records_out,
+                    "bytes_in": m.bytes_in,
+                    "bytes_out": m.bytes_out,
+                    "busy_s": m.busy_nanos as f64 / 1e9,
+                    "idle_s": m.idle_nanos as f64 / 1e9,
+                    "backpressured_s": m.backpressured_nanos as f64 / 1e9,
+                })
+            }).collect::<Vec<_>>(),
+            "root_cause": self.root_cause().map(failure_json),
+            "failures": self.report.failures.iter().map(failure_json).collect::<Vec<_>>(),
+            "stuck_tasks": self.report.stuck_tasks,
+        })
+    }
+}
+
+fn failure_json(record: &FailureRecord) -> Value {
+    json!({
+        "task": record.task_name,
+        "worker": record.worker,
+        "kind": record.failure.kind.name(),
+        "message": record.failure.message,
+        "operator": record.failure.operator,
+        "location": record.failure.location,
+        "backtrace": record.failure.backtrace,
+        "at_s": record.at.as_secs_f64(),
+    })
+}
+
+/// Prints why a job did not start.
+pub(super) fn print_error(job: &str, runtime: &Runtime, error: &Error) {
+    match runtime.output {
+        OutputFormat::Json => {
+            println!("{}", json!({ "job": job, "status": "failed", "root_cause": { "message": error.to_string() } }));
+        }
+        OutputFormat::Text => eprintln!("Job {job} cannot start: {error}"),
+    }
+}

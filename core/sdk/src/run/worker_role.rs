@@ -1,0 +1,199 @@
+//! The worker role: what a job's executable does when a driver starts it to run a share of the tasks.
+
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use std::{env, process, thread};
+
+use weir_config::options;
+use weir_dataflow::fabric::Placement;
+use weir_dataflow::net::{JobToken, Network, NetworkOptions};
+use weir_dataflow::plan::JobPlan;
+use weir_dataflow::worker::{DriverLink, Worker, WorkerEvent, WorkerSpec};
+use weir_proto::worker::{self as proto, to_driver, to_worker};
+use weir_proto::{job_graph_hash, read_frame, write_frame};
+
+use super::arguments::Parsed;
+use super::{Job, build_job, exit, protocol, usage};
+
+/// Environment variables by which a driver tells a process to be a worker.
+pub(super) mod variables {
+    pub(crate) const SOCKET: &str = "WEIR_WORKER_SOCKET";
+    pub(crate) const INDEX: &str = "WEIR_WORKER_INDEX";
+    pub(crate) const TOKEN: &str = "WEIR_WORKER_TOKEN";
+}
+
+/// A worker's place in a run.
+pub(super) struct Seat {
+    socket: PathBuf,
+    index: u32,
+    token: JobToken,
+}
+
+impl Seat {
+    /// The seat a driver prepared; `None` when this process was started by a person.
+    pub(super) fn from_environment() -> Option<Seat> {
+        let socket = PathBuf::from(env::var_os(variables::SOCKET)?);
+        let index = env::var(variables::INDEX).ok()?.parse().ok()?;
+        let token = token_from_hex(&env::var(variables::TOKEN).ok()?)?;
+        Some(Seat { socket, index, token })
+    }
+}
+
+/// A token as text for the environment of a worker.
+pub(super) fn token_to_hex(token: &JobToken) -> String {
+    token.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn token_from_hex(hex: &str) -> Option<JobToken> {
+    let mut bytes = [0; JobToken::LEN];
+    if hex.len() != 2 * JobToken::LEN || !hex.is_ascii() {
+        return None;
+    }
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[2 * index..2 * index + 2], 16).ok()?;
+    }
+    Some(JobToken::from_bytes(bytes))
+}
+
+type WorkerResult<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// Runs this process as a worker until its driver says that everything is done, or is gone.
+pub(super) fn serve(job: &Job, parsed: &Parsed, seat: Seat) -> u8 {
+    leave_signals_to_the_driver();
+    match try_serve(job, parsed, &seat) {
+        Ok(()) => exit::FINISHED,
+        Err(error) => {
+            eprintln!("worker {}: {error}", seat.index);
+            exit::FAILED
+        }
+    }
+}
+
+/// Ctrl-C reaches every process of the terminal, but only the driver decides; and without a driver a worker has no purpose.
+fn leave_signals_to_the_driver() {
+    // SAFETY: both calls only set attributes of this process.
+    unsafe {
+        libc::signal(libc::SIGINT, libc::SIG_IGN);
+        #[cfg(target_os = "linux")]
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+    }
+}
+
+fn try_serve(job: &Job, parsed: &Parsed, seat: &Seat) -> WorkerResult<()> {
+    let (plan, _side, configuration) = build_job(job, parsed)?;
+    let stream = UnixStream::connect(&seat.socket)
+        .map_err(|e| format!("the driver cannot be reached at {} ({e})", seat.socket.display()))?;
+    let network = Network::start(NetworkOptions::new(seat.token))?;
+    let hash = job_graph_hash(&plan.graph);
+    let mut incoming = stream.try_clone()?;
+    let link = Arc::new(Link { stream: Mutex::new(stream) });
+    link.write(to_driver::Message::Hello(proto::Hello {
+        protocol_version: proto::PROTOCOL_VERSION,
+        pid: process::id(),
+        job_graph_hash: hash,
+        data_address: network.address().to_string(),
+        worker_index: seat.index,
+    }))?;
+    let plan = Arc::new(plan);
+    let Some(deploy) = await_deploy(&mut incoming)? else { return Ok(()) };
+    if deploy.job_graph_hash != hash {
+        return Err("the driver deployed another graph than this worker built".into());
+    }
+    let peers = deploy.peers.iter().map(|p| p.data_address.parse()).collect::<Result<Vec<SocketAddr>, _>>()?;
+    network.connect(seat.index, &peers)?;
+    let spec = WorkerSpec {
+        placement: placement(&plan, &deploy)?,
+        plan,
+        index: seat.index,
+        network: Some(network),
+        run_id: deploy.run_id,
+    };
+    let worker = Arc::new(Worker::start(spec, link.clone()));
+    report_metrics(&worker, &link, configuration.get(&options::PROGRESS_INTERVAL))?;
+    follow_orders(&mut incoming, &worker)?;
+    worker.join();
+    link.write(metrics_report(&worker))?;
+    Ok(())
+}
+
+fn await_deploy(incoming: &mut UnixStream) -> WorkerResult<Option<proto::Deploy>> {
+    match read_frame::<proto::ToWorker>(incoming)?.map(|frame| frame.message) {
+        Some(Some(to_worker::Message::Deploy(deploy))) => Ok(Some(deploy)),
+        // The driver gave up or shuts down before anything was deployed.
+        None | Some(Some(to_worker::Message::Shutdown(_) | to_worker::Message::Cancel(_))) => Ok(None),
+        Some(other) => Err(format!("the driver's first message is {other:?}; expected Deploy").into()),
+    }
+}
+
+fn placement(plan: &JobPlan, deploy: &proto::Deploy) -> WorkerResult<Placement> {
+    let mut workers = vec![Vec::new(); plan.graph.vertices.len()];
+    for vertex in &deploy.placements {
+        let position = vertex.vertex as usize;
+        let parallelism = plan.graph.vertices.get(position).ok_or("a placement names a vertex that is not there")?.parallelism;
+        workers[position] = vertex.workers(parallelism)?;
+    }
+    Ok(Placement::new(workers))
+}
+
+/// Does what the driver says until it says that all is done.
+fn follow_orders(incoming: &mut UnixStream, worker: &Worker) -> WorkerResult<()> {
+    loop {
+        let frame = read_frame::<proto::ToWorker>(incoming)?;
+        match frame.map(|frame| frame.message) {
+            None => {
+                eprintln!("worker: the driver is gone; stopping");
+                process::exit(i32::from(exit::FAILED));
+            }
+            Some(Some(to_worker::Message::SplitResponse(response))) => {
+                let (task, answer) = protocol::split_answer(response);
+                worker.answer_split(task, answer);
+            }
+            Some(Some(to_worker::Message::Cancel(_))) => worker.cancel(),
+            Some(Some(to_worker::Message::Shutdown(_))) => return Ok(()),
+            Some(Some(to_worker::Message::Deploy(_))) => return Err("the driver deployed twice".into()),
+            // A message of a newer driver that this worker can do without.
+            Some(None) => {}
+        }
+    }
+}
+
+fn metrics_report(worker: &Worker) -> to_driver::Message {
+    to_driver::Message::MetricsReport(proto::MetricsReport {
+        tasks: worker.metrics().into_iter().map(protocol::metrics_to_message).collect(),
+        rss_bytes: usage::resident_bytes(process::id()).unwrap_or(0),
+        cpu_nanos: usage::cpu_time().as_nanos() as u64,
+    })
+}
+
+fn report_metrics(worker: &Arc<Worker>, link: &Arc<Link>, interval: Duration) -> WorkerResult<()> {
+    let (worker, link) = (worker.clone(), link.clone());
+    thread::Builder::new().name("weir-metrics".into()).spawn(move || {
+        // Ends with the process or with the connection.
+        while link.write(metrics_report(&worker)).is_ok() {
+            thread::sleep(interval);
+        }
+    })?;
+    Ok(())
+}
+
+/// The connection to the driver.
+struct Link {
+    stream: Mutex<UnixStream>,
+}
+
+impl Link {
+    fn write(&self, message: to_driver::Message) -> Result<(), weir_proto::FrameError> {
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        write_frame(&mut *stream, &protocol::to_driver(message))
+    }
+}
+
+impl DriverLink for Link {
+    fn send(&self, event: WorkerEvent) {
+        // When the driver is gone the reading side notices and ends the process.
+        let _ = self.write(protocol::event_to_message(event));
+    }
+}
