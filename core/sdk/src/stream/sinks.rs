@@ -10,6 +10,7 @@ use weir_dataflow::sink::{DriverSink, Sink, SinkOperator};
 use weir_model::OperatorKind;
 
 use super::{DataStream, Upstream};
+use crate::connectors::file_sink::{CsvRows, TextRows};
 use crate::connectors::{DiscardSink, FileSink, PrintSink};
 
 /// A finished stream: its sink can still be named and given a parallelism.
@@ -50,7 +51,7 @@ impl<C: Upstream> DataStream<C> {
 
     /// Writes every record as a line of text part files in a directory that must not hold output yet. For more choices,
     /// `.sink(FileSink::text(…))`.
-    pub fn write_text(self, directory: impl AsRef<Path>) -> StreamSink<C, C::Out, FileSink<C::Out>>
+    pub fn write_text(self, directory: impl AsRef<Path>) -> StreamSink<C, C::Out, FileSink<TextRows>>
     where
         C::Out: std::fmt::Display,
     {
@@ -59,7 +60,7 @@ impl<C: Upstream> DataStream<C> {
 
     /// Writes every record as a row of CSV part files in a directory that must not hold output yet. For more choices,
     /// `.sink(FileSink::csv(…))`.
-    pub fn write_csv(self, directory: impl AsRef<Path>) -> StreamSink<C, C::Out, FileSink<C::Out>>
+    pub fn write_csv(self, directory: impl AsRef<Path>) -> StreamSink<C, C::Out, FileSink<CsvRows>>
     where
         C::Out: serde::Serialize,
     {
