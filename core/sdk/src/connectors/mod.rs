@@ -1,8 +1,8 @@
 //! Sources and sinks that come with Weir.
 //!
-//! Sources: [`TextSource`], [`CsvSource`], [`CollectionSource`], [`GeneratorSource`]. Sinks: [`PrintSink`], [`DiscardSink`],
-//! [`CollectSink`], [`FileSink`]. They are built on the public traits in [`weir_dataflow::source`] and [`weir_dataflow::sink`] only, as
-//! anybody's own can be.
+//! Sources: [`TextSource`], [`CsvSource`], [`SocketTextSource`], [`CollectionSource`], [`GeneratorSource`]. Sinks:
+//! [`PrintSink`], [`FileSink`], [`DiscardSink`], [`CollectSink`]. They are built on the public traits in
+//! [`weir_dataflow::source`] and [`weir_dataflow::sink`] only, as anybody's own can be.
 
 pub mod collect;
 pub mod collection;
@@ -13,6 +13,7 @@ pub mod files;
 pub mod generator;
 pub mod print;
 mod snapshot;
+pub mod socket;
 #[cfg(test)]
 mod testing;
 pub mod text;
@@ -25,4 +26,5 @@ pub use file_sink::{FileSink, OutputError};
 pub use files::{FileError, Skipped};
 pub use generator::GeneratorSource;
 pub use print::PrintSink;
+pub use socket::SocketTextSource;
 pub use text::{InvalidUtf8, TextSource};

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use weir_dataflow::operator::Collector;
-use weir_dataflow::record::{Bytes, SharedBuf, Text};
+use weir_dataflow::record::{SharedBuf, Text};
 use weir_dataflow::source::SourceError;
 
 use super::InvalidUtf8;
+use super::block::Block;
 use crate::connectors::files::{FileSplit, SkipLog, SplitInput, line_of};
 
 /// Bytes at the end of every buffer that hold nothing, so that a short line at the end of the content can still be
@@ -38,7 +39,15 @@ pub(super) struct LineReader {
 
 impl LineReader {
     pub(super) fn new(block: usize, invalid: InvalidUtf8, skips: SkipLog) -> LineReader {
-        LineReader { block, invalid, skips, input: None, current: Block::default(), carry: Vec::new(), emitted: VecDeque::new() }
+        LineReader {
+            block,
+            invalid,
+            skips,
+            input: None,
+            current: Block::empty(),
+            carry: Vec::new(),
+            emitted: VecDeque::new(),
+        }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -47,7 +56,7 @@ impl LineReader {
 
     pub(super) fn open(&mut self, split: &FileSplit) -> Result<(), SourceError> {
         let input = SplitInput::open(split)?;
-        self.current = Block::default();
+        self.current.clear();
         self.carry.clear();
         self.input = Some(input);
         Ok(())
@@ -72,21 +81,19 @@ impl LineReader {
         limit: usize,
         out: &mut C,
     ) -> Result<bool, SourceError> {
-        if self.current.next == self.current.end && !self.fill(split)? {
+        if self.current.is_empty() && !self.fill(split)? {
             self.input = None;
             return Ok(false);
         }
-        if let Some(invalid) = self.current.emit(limit, out) {
-            let skips = &mut self.skips;
-            self.current.emit_checking(limit, invalid, out, |at, found| skips.skip(|| not_utf8(split, at, found)));
-        }
+        let skips = &mut self.skips;
+        self.current.emit(limit, self.invalid, out, |at, found| skips.skip(|| not_utf8(split, at, found)));
         Ok(true)
     }
 
     /// Reads the next block of whole lines; false if there are none.
     fn fill(&mut self, split: &FileSplit) -> Result<bool, SourceError> {
         let Some(input) = &mut self.input else { return Ok(false) };
-        let mut bytes = recycle(&mut self.emitted, &mut self.current.bytes);
+        let mut bytes = recycle(&mut self.emitted, self.current.take_buffer());
         let room = self.block.max(self.carry.len() + self.block / 2) + SLACK;
         if bytes.len() < room {
             bytes.resize(room, 0);
@@ -120,26 +127,24 @@ impl LineReader {
                 refuse_binary(split, &bytes[..end])?;
             }
         }
-        let valid = match std::str::from_utf8(&bytes[..end]) {
-            Ok(_) => true,
-            Err(error) if self.invalid == InvalidUtf8::Fail => {
-                let at = error.valid_up_to();
-                return Err(SourceError::new(format!(
-                    "{}; convert the file to UTF-8, or choose to replace or skip such lines with `.invalid_utf8(…)`",
-                    not_utf8(split, offset + at as u64, &bytes[at..end])
-                )));
-            }
-            Err(_) => false,
-        };
-        self.current = Block { bytes: SharedBuf::from(bytes), next, end, offset, valid };
+        let block = Block::new(bytes, next, end, offset);
+        if self.invalid == InvalidUtf8::Fail
+            && let Some((at, found)) = block.invalid()
+        {
+            return Err(SourceError::new(format!(
+                "{}; convert the file to UTF-8, or choose to replace or skip such lines with `.invalid_utf8(…)`",
+                not_utf8(split, at, found)
+            )));
+        }
+        self.current = block;
         // A file of nothing but a byte order mark has no lines.
-        Ok(next < end)
+        Ok(!self.current.is_empty())
     }
 }
 
 /// A buffer to fill: an emitted one that nobody holds any longer, or a new one.
-fn recycle(emitted: &mut VecDeque<SharedBuf>, current: &mut SharedBuf) -> Vec<u8> {
-    emitted.push_back(std::mem::replace(current, SharedBuf::from(Vec::new())));
+fn recycle(emitted: &mut VecDeque<SharedBuf>, current: SharedBuf) -> Vec<u8> {
+    emitted.push_back(current);
     for _ in 0..emitted.len() {
         let Some(buffer) = emitted.pop_front() else { break };
         match buffer.try_into_vec() {

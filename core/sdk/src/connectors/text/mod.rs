@@ -1,5 +1,6 @@
 //! [`TextSource`]: the lines of text files.
 
+mod block;
 mod lines;
 
 #[cfg(test)]
@@ -13,6 +14,7 @@ use weir_dataflow::source::{
     Boundedness, EnumeratorContext, ReaderContext, ReaderStatus, Source, SourceError, SourceReader,
 };
 
+pub(super) use self::block::Block;
 use self::lines::LineReader;
 use super::files::{Cutting, FileEnumerator, FileSplit, SkipLog, Skipped, enumerate};
 
