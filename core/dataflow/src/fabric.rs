@@ -5,47 +5,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use weir_model::JobGraph;
+use weir_model::{JobGraph, Placement};
 
 use crate::channel::{ChannelWriter, Inbox};
 use crate::net::{ChannelId, Network};
 use crate::record::Record;
 use crate::task::{TaskId, TaskShared};
-
-/// Which worker runs each subtask.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placement {
-    /// Worker index by vertex position and subtask.
-    workers: Vec<Vec<u32>>,
-}
-
-impl Placement {
-    /// `workers[vertex][subtask]` is the index of the worker that runs the subtask.
-    pub fn new(workers: Vec<Vec<u32>>) -> Placement {
-        Placement { workers }
-    }
-
-    /// Everything on worker 0.
-    pub fn single(graph: &JobGraph) -> Placement {
-        Placement { workers: graph.vertices.iter().map(|v| vec![0; v.parallelism as usize]).collect() }
-    }
-
-    /// The worker of a subtask.
-    pub fn worker_of(&self, task: TaskId) -> u32 {
-        self.workers[task.vertex as usize][task.subtask as usize]
-    }
-
-    /// The subtasks of `worker`, by vertex and subtask.
-    pub fn tasks_of(&self, worker: u32) -> impl Iterator<Item = TaskId> + '_ {
-        self.workers.iter().enumerate().flat_map(move |(vertex, subtasks)| {
-            subtasks
-                .iter()
-                .enumerate()
-                .filter(move |(_, w)| **w == worker)
-                .map(move |(subtask, _)| TaskId { vertex: vertex as u32, subtask: subtask as u32 })
-        })
-    }
-}
 
 type InboxKey = (TaskId, u32);
 

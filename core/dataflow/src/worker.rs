@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use weir_model::ExecutionState;
+use weir_model::{ExecutionState, Placement};
 
-use crate::fabric::{Fabric, Placement};
+use crate::fabric::Fabric;
 use crate::failure::{self, FailureKind, TaskError, TaskFailure};
 use crate::net::Network;
 use crate::plan::{JobPlan, TaskContext};

@@ -6,6 +6,7 @@
 mod ids;
 mod job_graph;
 mod key_group;
+mod placement;
 mod states;
 mod task;
 
@@ -14,5 +15,6 @@ pub use job_graph::{
     DistributionPattern, InvalidJobGraph, JobEdge, JobGraph, JobVertex, OperatorInfo, OperatorKind, Partitioner,
 };
 pub use key_group::{KeyGroup, KeyGroups, MAX_KEY_GROUPS, default_max_parallelism};
+pub use placement::Placement;
 pub use states::{ExecutionState, JobStatus};
 pub use task::{FailureKind, TaskFailure, TaskId};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_model::{JobStatus, TaskFailure, TaskId};
+use weir_model::{JobStatus, Placement, TaskFailure, TaskId};
 
 use crate::JobReport;
 
@@ -84,4 +84,17 @@ pub struct WorkerTasks {
     pub worker: u32,
     /// By vertex and subtask; never empty.
     pub tasks: Vec<TaskId>,
+}
+
+impl WorkerTasks {
+    /// These tasks, by worker; workers without one are left out.
+    pub(crate) fn group(placement: &Placement, tasks: impl Iterator<Item = TaskId>) -> Vec<WorkerTasks> {
+        let mut groups: Vec<_> =
+            (0..placement.workers()).map(|worker| WorkerTasks { worker, tasks: Vec::new() }).collect();
+        for task in tasks {
+            groups[placement.worker_of(task) as usize].tasks.push(task);
+        }
+        groups.retain(|group| !group.tasks.is_empty());
+        groups
+    }
 }

@@ -9,9 +9,9 @@ mod tests;
 
 use std::time::Duration;
 
-use weir_model::{ExecutionState, JobStatus, TaskFailure, TaskId};
+use weir_model::{ExecutionState, JobStatus, Placement, TaskFailure, TaskId};
 
-use crate::{Effect, Event, ExecutionGraph, FailureRecord, Placement};
+use crate::{Effect, Event, ExecutionGraph, FailureRecord, WorkerTasks};
 
 /// What can be chosen about a job's scheduling.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl JobScheduler {
             self.set_state(index, ExecutionState::Scheduled);
             self.set_state(index, ExecutionState::Deploying);
         }
-        effects.push(Effect::Deploy(self.placement.tasks_by_worker()));
+        effects.push(Effect::Deploy(WorkerTasks::group(&self.placement, self.placement.tasks())));
     }
 
     /// The only place where the job's status changes.

@@ -18,7 +18,7 @@ mod testing;
 pub use event::{Effect, Event, WorkerTasks};
 pub use execution_graph::{ExecutionEdge, ExecutionGraph, ExecutionJobVertex};
 pub use job_scheduler::{JobScheduler, SchedulerOptions};
-pub use placement::{Placement, place};
+pub use placement::place;
 pub use region::Regions;
 pub use report::{FailureRecord, JobReport};
 pub use slot_sharing::{SlotSharing, SlotSharingGroup};

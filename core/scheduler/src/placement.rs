@@ -2,16 +2,9 @@
 
 use std::num::NonZeroU32;
 
-use weir_model::TaskId;
+use weir_model::Placement;
 
-use crate::{ExecutionGraph, SlotSharing, SlotSharingGroup, WorkerTasks};
-
-/// The worker of every task.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placement {
-    workers: u32,
-    by_vertex: Vec<Vec<u32>>,
-}
+use crate::{ExecutionGraph, SlotSharing, SlotSharingGroup};
 
 /// Spreads a job's slots over `workers`, so that their numbers of slots differ by at most one.
 ///
@@ -30,7 +23,7 @@ pub fn place(graph: &ExecutionGraph, workers: NonZeroU32) -> Placement {
     for task in graph.tasks() {
         by_vertex[task.vertex as usize].push(worker_of_slot[sharing.slot_of(task) as usize]);
     }
-    Placement { workers: workers.get(), by_vertex }
+    Placement::new(workers.get(), by_vertex)
 }
 
 /// How many of the group's slots each worker gets: equal shares, what is left over to the workers with the least so far.
@@ -48,47 +41,13 @@ fn shares(group: &SlotSharingGroup, load: &mut [u32]) -> Vec<u32> {
     shares
 }
 
-impl Placement {
-    /// Number of workers, with those that got nothing.
-    pub fn workers(&self) -> u32 {
-        self.workers
-    }
-
-    /// The worker of a task.
-    pub fn worker_of(&self, task: TaskId) -> u32 {
-        self.by_vertex[task.vertex as usize][task.subtask as usize]
-    }
-
-    /// The worker of each subtask of a vertex.
-    pub fn workers_of_vertex(&self, vertex: u32) -> &[u32] {
-        &self.by_vertex[vertex as usize]
-    }
-
-    /// All tasks, by worker; workers without a task are left out.
-    pub fn tasks_by_worker(&self) -> Vec<WorkerTasks> {
-        let tasks = (0u32..)
-            .zip(&self.by_vertex)
-            .flat_map(|(vertex, workers)| (0..workers.len() as u32).map(move |subtask| TaskId { vertex, subtask }));
-        self.group(tasks)
-    }
-
-    /// These tasks, by worker; workers without one are left out.
-    pub(crate) fn group(&self, tasks: impl Iterator<Item = TaskId>) -> Vec<WorkerTasks> {
-        let mut groups: Vec<_> = (0..self.workers).map(|worker| WorkerTasks { worker, tasks: Vec::new() }).collect();
-        for task in tasks {
-            groups[self.worker_of(task) as usize].tasks.push(task);
-        }
-        groups.retain(|group| !group.tasks.is_empty());
-        groups
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use weir_model::Partitioner;
 
     use super::*;
+    use crate::WorkerTasks;
     use crate::testing::{chain, task};
 
     fn workers(count: u32) -> NonZeroU32 {
@@ -106,7 +65,7 @@ mod tests {
             WorkerTasks { worker: 0, tasks: vec![task(0, 0), task(1, 0), task(1, 1), task(1, 2), task(2, 0)] },
             WorkerTasks { worker: 1, tasks: vec![task(1, 3), task(1, 4), task(2, 1)] },
         ];
-        assert_eq!(placement.tasks_by_worker(), expect);
+        assert_eq!(WorkerTasks::group(&placement, placement.tasks()), expect);
     }
 
     #[test]
@@ -114,7 +73,7 @@ mod tests {
         let graph = ExecutionGraph::new(&chain(&[2, 2], Partitioner::Hash)).unwrap();
         let placement = place(&graph, workers(5));
         assert_eq!(placement.workers(), 5);
-        assert_eq!(placement.tasks_by_worker().len(), 2);
+        assert_eq!(WorkerTasks::group(&placement, placement.tasks()).len(), 2);
     }
 
     proptest! {

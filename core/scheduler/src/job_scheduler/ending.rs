@@ -5,7 +5,7 @@ use std::time::Duration;
 use weir_model::{ExecutionState, JobStatus, TaskFailure, TaskId};
 
 use super::JobScheduler;
-use crate::{Effect, JobReport};
+use crate::{Effect, JobReport, WorkerTasks};
 
 impl JobScheduler {
     pub(super) fn on_global_failure(&mut self, failure: TaskFailure, now: Duration, effects: &mut Vec<Effect>) {
@@ -47,7 +47,7 @@ impl JobScheduler {
             self.set_state(self.graph.index_of(task), ExecutionState::Failed);
         }
         if !stuck.is_empty() {
-            effects.push(Effect::KillTasks(self.placement.group(stuck.iter().copied())));
+            effects.push(Effect::KillTasks(WorkerTasks::group(&self.placement, stuck.iter().copied())));
         }
         self.stuck.extend(stuck);
     }
@@ -105,7 +105,7 @@ impl JobScheduler {
         for &task in &running {
             self.set_state(self.graph.index_of(task), ExecutionState::Canceling);
         }
-        effects.push(Effect::CancelTasks(self.placement.group(running.into_iter())));
+        effects.push(Effect::CancelTasks(WorkerTasks::group(&self.placement, running.into_iter())));
         if let Some(timeout) = self.options.cancellation_timeout {
             self.timer_generation += 1;
             effects.push(Effect::ScheduleTimer { generation: self.timer_generation, at: now.saturating_add(timeout) });

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use weir_dataflow::source::SplitAnswer;
 use weir_dataflow::task::MetricsSnapshot;
-use weir_model::{TaskFailure, TaskId};
-use weir_scheduler::Placement;
+use weir_model::{Placement, TaskFailure, TaskId};
 
 /// What the processes of a run used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

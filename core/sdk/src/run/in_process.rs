@@ -3,13 +3,11 @@
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 
-use weir_dataflow::fabric::Placement as TaskPlacement;
 use weir_dataflow::plan::JobPlan;
 use weir_dataflow::source::SplitAnswer;
 use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::{DriverLink, Worker, WorkerEvent, WorkerSpec};
-use weir_model::{TaskFailure, TaskId};
-use weir_scheduler::Placement;
+use weir_model::{Placement, TaskFailure, TaskId};
 
 use super::backend::{Backend, Usage};
 use super::driver::DriverEvent;
@@ -48,10 +46,10 @@ impl InProcess {
 }
 
 impl Backend for InProcess {
-    fn deploy(&self, _placement: &Placement) -> Result<(), TaskFailure> {
+    fn deploy(&self, placement: &Placement) -> Result<(), TaskFailure> {
         self.worker.get_or_init(|| {
             let spec = WorkerSpec {
-                placement: TaskPlacement::single(&self.plan.graph),
+                placement: placement.clone(),
                 plan: self.plan.clone(),
                 index: 0,
                 network: None,

@@ -18,10 +18,9 @@ use weir_dataflow::net::JobToken;
 use weir_dataflow::plan::JobPlan;
 use weir_dataflow::source::SplitAnswer;
 use weir_dataflow::task::MetricsSnapshot;
-use weir_model::{FailureKind, TaskFailure, TaskId};
+use weir_model::{FailureKind, Placement, TaskFailure, TaskId};
 use weir_proto::worker::{self as proto, to_driver, to_worker};
 use weir_proto::{job_graph_hash, read_frame, write_frame};
-use weir_scheduler::Placement;
 
 use super::backend::{Backend, Usage};
 use super::driver::DriverEvent;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use std::{env, process, thread};
 
 use weir_config::options;
-use weir_dataflow::fabric::Placement;
 use weir_dataflow::net::{JobToken, Network, NetworkOptions};
 use weir_dataflow::plan::JobPlan;
 use weir_dataflow::worker::{DriverLink, Worker, WorkerEvent, WorkerSpec};
+use weir_model::Placement;
 use weir_proto::worker::{self as proto, to_driver, to_worker};
 use weir_proto::{job_graph_hash, read_frame, write_frame};
 
@@ -135,7 +135,7 @@ fn placement(plan: &JobPlan, deploy: &proto::Deploy) -> WorkerResult<Placement> 
         let parallelism = plan.graph.vertices.get(position).ok_or("a placement names a vertex that is not there")?.parallelism;
         workers[position] = vertex.workers(parallelism)?;
     }
-    Ok(Placement::new(workers))
+    Ok(Placement::new(deploy.peers.len() as u32, workers))
 }
 
 /// Does what the driver says until it says that all is done.
