@@ -78,7 +78,8 @@ impl Fabric {
     }
 
     fn make_inbox<T: Record>(&self, task: TaskId, input: u32) -> Arc<dyn Any + Send + Sync> {
-        let channels: u32 = self.edges_into(task.vertex, input).map(|e| self.producers_of(e, task.subtask).len() as u32).sum();
+        let channels: u32 =
+            self.edges_into(task.vertex, input).map(|e| self.producers_of(e, task.subtask).len() as u32).sum();
         let capacity = self.capacity_for(channels);
         let inbox = Inbox::<T>::new(channels as usize, capacity, self.tasks[&task].clone());
         let mut channel = 0;

@@ -81,7 +81,10 @@ fn note_operator(node: u32) {
 /// Runs a task's body on this thread and turns panics and raised errors into a [`TaskError`].
 ///
 /// `operator_name` gives the name of an operator by its node id.
-pub fn catch<R>(body: impl FnOnce() -> Result<R, TaskError>, operator_name: impl Fn(u32) -> String) -> Result<R, TaskError> {
+pub fn catch<R>(
+    body: impl FnOnce() -> Result<R, TaskError>,
+    operator_name: impl Fn(u32) -> String,
+) -> Result<R, TaskError> {
     install_hook();
     IN_TASK.set(true);
     FAILED_OPERATOR.set(None);

@@ -168,11 +168,11 @@ mod tests {
     #[test]
     fn the_watermark_is_the_minimum_of_all_channels() {
         use Control::Watermark as W;
-        check(2, &[(0, W(5)), (1, W(3)), (1, W(9)), (0, W(7))], &[
-            GateAction::Watermark(3),
-            GateAction::Watermark(5),
-            GateAction::Watermark(7),
-        ]);
+        check(
+            2,
+            &[(0, W(5)), (1, W(3)), (1, W(9)), (0, W(7))],
+            &[GateAction::Watermark(3), GateAction::Watermark(5), GateAction::Watermark(7)],
+        );
     }
 
     #[test]
@@ -185,10 +185,11 @@ mod tests {
     fn an_idle_or_ended_channel_does_not_hold_the_watermark_back() {
         use Control::*;
         check(3, &[(0, Watermark(5)), (1, Idle(true)), (2, End)], &[GateAction::Watermark(5)]);
-        check(2, &[(0, Idle(true)), (1, Idle(true)), (1, Idle(false))], &[
-            GateAction::Idle(true),
-            GateAction::Idle(false),
-        ]);
+        check(
+            2,
+            &[(0, Idle(true)), (1, Idle(true)), (1, Idle(false))],
+            &[GateAction::Idle(true), GateAction::Idle(false)],
+        );
     }
 
     #[test]
@@ -202,11 +203,11 @@ mod tests {
     #[test]
     fn a_newer_barrier_abandons_an_older_alignment() {
         let aligned = GateAction::Aligned(Barrier { checkpoint: 2, timestamp: 0, aligned: true });
-        check(2, &[(0, barrier(1)), (1, barrier(2)), (0, barrier(2))], &[
-            GateAction::Block,
-            GateAction::Block,
-            aligned,
-        ]);
+        check(
+            2,
+            &[(0, barrier(1)), (1, barrier(2)), (0, barrier(2))],
+            &[GateAction::Block, GateAction::Block, aligned],
+        );
     }
 
     #[test]

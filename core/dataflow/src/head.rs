@@ -11,7 +11,9 @@ use crate::operator::{Chain, Collector, Flush, FlushTimer, Stage};
 use crate::plan::TaskContext;
 use crate::process::{CoProcessFunction, CoProcessOperator};
 use crate::record::{Decoder, Record};
-use crate::source::{NextSplit, ReaderContext, ReaderStatus, ReaderWaker, Source, SourceReader, SplitAnswer, decode_split};
+use crate::source::{
+    NextSplit, ReaderContext, ReaderStatus, ReaderWaker, Source, SourceReader, SplitAnswer, decode_split,
+};
 use crate::task::{Mail, TaskShared, Waiting};
 
 /// A chain that starts with a source.

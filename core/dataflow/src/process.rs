@@ -99,7 +99,8 @@ impl Clone for SideOutputs {
 impl SideOutputs {
     /// Connects `tag` with an output port. While the job is being built only.
     pub fn declare<T: Record>(&mut self, tag: &OutputTag<T>, port: PortId) {
-        let build: BuildSide = |task, port| Ok(Box::new(SideStage::<T>::new(task, port, RoundRobinPartitioner::rebalance())?));
+        let build: BuildSide =
+            |task, port| Ok(Box::new(SideStage::<T>::new(task, port, RoundRobinPartitioner::rebalance())?));
         self.declared.push(SideDeclaration { tag: tag.id, port, build });
     }
 

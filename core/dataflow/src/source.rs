@@ -227,6 +227,7 @@ impl<E: SplitEnumerator> ErasedEnumerator for Enumerating<E> {
 
 /// Decodes a split that came from [`ErasedEnumerator::next_split`].
 pub(crate) fn decode_split<S: Record>(bytes: &[u8]) -> Result<S, TaskError> {
-    S::decode(&mut Decoder::new(bytes))
-        .map_err(|e| TaskError::failed(FailureKind::Source, format!("a split from the enumerator cannot be decoded: {e}")))
+    S::decode(&mut Decoder::new(bytes)).map_err(|e| {
+        TaskError::failed(FailureKind::Source, format!("a split from the enumerator cannot be decoded: {e}"))
+    })
 }

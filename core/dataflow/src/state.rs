@@ -164,7 +164,9 @@ impl<K> KeyedStates<K> {
 
 #[cold]
 fn undeclared() -> ! {
-    panic!("a state handle was used that this operator did not declare; declare states in `open` through `context.states_mut()`")
+    panic!(
+        "a state handle was used that this operator did not declare; declare states in `open` through `context.states_mut()`"
+    )
 }
 
 impl<K: Eq + Hash> KeyedStates<K> {
@@ -372,7 +374,12 @@ impl<K2: Record + Eq + Hash, V: Record> MapState<K2, V> {
         S::Key: 's,
     {
         key.detach();
-        states.keyed_mut().cell_mut::<StateMap<K2, V>>(self.column).get_or_insert_default().entry(key).or_insert_with(default)
+        states
+            .keyed_mut()
+            .cell_mut::<StateMap<K2, V>>(self.column)
+            .get_or_insert_default()
+            .entry(key)
+            .or_insert_with(default)
     }
 
     /// Sets the value of `key` in the current key's map and returns the one before.
@@ -427,7 +434,8 @@ mod tests {
     #[test]
     fn states_belong_to_their_key() {
         let mut states = KeyedStates::<u64>::default();
-        let (count, list, map) = (states.value::<u64>("count"), states.list::<u64>("list"), states.map::<u64, u64>("map"));
+        let (count, list, map) =
+            (states.value::<u64>("count"), states.list::<u64>("list"), states.map::<u64, u64>("map"));
         for key in [1, 2, 1, 3, 1] {
             states.enter(key);
             *count.get_or_insert_with(&mut states, || 0) += 1;

@@ -88,7 +88,13 @@ impl WorkerRuntime {
         self.report(task, ExecutionState::Running, None, Vec::new());
     }
 
-    fn report(&self, task: TaskId, state: ExecutionState, failure: Option<TaskFailure>, committables: Vec<Committable>) {
+    fn report(
+        &self,
+        task: TaskId,
+        state: ExecutionState,
+        failure: Option<TaskFailure>,
+        committables: Vec<Committable>,
+    ) {
         self.coordinator.link.send(WorkerEvent::StateChanged { task, state, failure, committables });
     }
 }
@@ -154,7 +160,9 @@ impl Worker {
             match spawned {
                 Ok(thread) => self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
                 Err(error) => {
-                    let message = format!("no thread could be started for the task ({error}); lower the parallelism or raise the limit of threads (ulimit -u)");
+                    let message = format!(
+                        "no thread could be started for the task ({error}); lower the parallelism or raise the limit of threads (ulimit -u)"
+                    );
                     let TaskError::Failed(failure) = TaskError::failed(FailureKind::Job, message) else { return };
                     runtime.report(id, ExecutionState::Failed, Some(*failure), Vec::new());
                 }

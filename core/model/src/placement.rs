@@ -12,7 +12,10 @@ pub struct Placement {
 impl Placement {
     /// `by_vertex[vertex][subtask]` is the worker of a task, below `workers`.
     pub fn new(workers: u32, by_vertex: Vec<Vec<u32>>) -> Self {
-        debug_assert!(by_vertex.iter().flatten().all(|&worker| worker < workers), "a task is placed beyond {workers} workers");
+        debug_assert!(
+            by_vertex.iter().flatten().all(|&worker| worker < workers),
+            "a task is placed beyond {workers} workers"
+        );
         Self { workers, by_vertex }
     }
 

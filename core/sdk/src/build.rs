@@ -4,8 +4,9 @@
 //! ports. Chaining is decided by the types as the author writes them, so turning the StreamGraph into a JobGraph is only a
 //! matter of gathering each run of linked nodes into a vertex.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,7 +15,8 @@ use weir_dataflow::plan::{DriverSide, JobPlan, PortId, RuntimeOptions};
 use weir_dataflow::sink::ErasedSink;
 use weir_dataflow::source::ErasedSource;
 use weir_model::{
-    JobEdge, JobGraph, JobVertex, OperatorId, OperatorInfo, OperatorKind, Partitioner, VertexId, default_max_parallelism,
+    JobEdge, JobGraph, JobVertex, OperatorId, OperatorInfo, OperatorKind, Partitioner, VertexId,
+    default_max_parallelism,
 };
 
 use crate::error::Error;
@@ -23,7 +25,20 @@ use crate::error::Error;
 pub(crate) type NodeId = u32;
 
 /// The graph under construction, shared by the environment and its streams.
-pub(crate) type Draft = Rc<RefCell<StreamGraph>>;
+#[derive(Clone, Default)]
+pub struct Draft(Rc<RefCell<StreamGraph>>);
+
+impl Draft {
+    pub(crate) fn borrow_mut(&self) -> RefMut<'_, StreamGraph> {
+        self.0.borrow_mut()
+    }
+}
+
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Draft of {} operators", self.0.borrow().nodes.len())
+    }
+}
 
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
@@ -61,7 +76,6 @@ pub(crate) struct StreamGraph {
     vertices: Vec<Vertex>,
     sources: BTreeMap<NodeId, Box<dyn ErasedSource>>,
     sinks: BTreeMap<NodeId, Box<dyn ErasedSink>>,
-    problems: Vec<String>,
 }
 
 /// What the environment decides for the whole job.
@@ -75,7 +89,12 @@ pub(crate) struct JobDefaults {
 }
 
 impl StreamGraph {
-    pub(crate) fn add_node(&mut self, name: impl Into<String>, kind: OperatorKind, chained_after: Option<NodeId>) -> NodeId {
+    pub(crate) fn add_node(
+        &mut self,
+        name: impl Into<String>,
+        kind: OperatorKind,
+        chained_after: Option<NodeId>,
+    ) -> NodeId {
         self.nodes.push(Node {
             name: name.into(),
             uid: None,
@@ -90,11 +109,6 @@ impl StreamGraph {
 
     pub(crate) fn node_mut(&mut self, node: NodeId) -> &mut Node {
         &mut self.nodes[node as usize]
-    }
-
-    /// Notes something wrong that is reported when the job is built.
-    pub(crate) fn problem(&mut self, problem: String) {
-        self.problems.push(problem);
     }
 
     pub(crate) fn add_source(&mut self, node: NodeId, source: Box<dyn ErasedSource>) {
@@ -128,11 +142,8 @@ impl StreamGraph {
     }
 
     /// The finished job. Takes the graph's contents.
-    pub(crate) fn into_job(&mut self, defaults: &JobDefaults) -> Result<(JobPlan, DriverSide), Error> {
+    pub(crate) fn finish(&mut self, defaults: &JobDefaults) -> Result<(JobPlan, DriverSide), Error> {
         let graph = std::mem::take(self);
-        if let Some(problem) = graph.problems.first() {
-            return Err(Error::Build(problem.clone()));
-        }
         graph.check_complete()?;
         Chaining::new(graph).into_job(defaults)
     }
@@ -140,7 +151,9 @@ impl StreamGraph {
     /// Every operator must belong to a finished chain; one that does not has no consumer.
     fn check_complete(&self) -> Result<(), Error> {
         if self.nodes.is_empty() {
-            return Err(Error::Build("the job has no source; start one with `env.read_text(…)` or `env.source(…)`".into()));
+            return Err(Error::Build(
+                "the job has no source; start one with `env.read_text(…)` or `env.source(…)`".into(),
+            ));
         }
         let mut covered = vec![false; self.nodes.len()];
         for vertex in &self.vertices {
@@ -243,7 +256,10 @@ impl Chaining {
             operators,
             parallelism,
             max_parallelism: max_parallelism.unwrap_or_else(|| default_max_parallelism(parallelism)),
-            slot_sharing_group: nodes.iter().find_map(|n| n.slot_sharing_group.clone()).unwrap_or_else(|| "default".into()),
+            slot_sharing_group: nodes
+                .iter()
+                .find_map(|n| n.slot_sharing_group.clone())
+                .unwrap_or_else(|| "default".into()),
         }
     }
 }

@@ -135,7 +135,7 @@ impl Environment {
             config: configuration.to_map(),
             options,
         };
-        let (plan, side) = self.draft.borrow_mut().into_job(&defaults)?;
+        let (plan, side) = self.draft.borrow_mut().finish(&defaults)?;
         Ok((plan, side, configuration))
     }
 }

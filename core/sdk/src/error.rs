@@ -10,7 +10,7 @@ pub enum Error {
     Job(String),
     /// The graph that the builder described cannot run.
     #[error("the job cannot run: {0}")]
-    Graph(#[from] InvalidJobGraph),
+    Graph(Box<InvalidJobGraph>),
     /// The builder described something impossible.
     #[error("the job cannot be built: {0}")]
     Build(String),
@@ -22,10 +22,22 @@ pub enum Error {
     Sink(#[from] weir_dataflow::sink::SinkError),
     /// An option has a wrong name or value.
     #[error(transparent)]
-    Config(#[from] weir_config::ConfigError),
+    Config(Box<weir_config::ConfigError>),
     /// Something of the operating system failed while the job was being built.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+}
+
+impl From<InvalidJobGraph> for Error {
+    fn from(error: InvalidJobGraph) -> Error {
+        Error::Graph(Box::new(error))
+    }
+}
+
+impl From<weir_config::ConfigError> for Error {
+    fn from(error: weir_config::ConfigError) -> Error {
+        Error::Config(Box::new(error))
+    }
 }
 
 impl Error {

@@ -60,10 +60,11 @@ pub mod prelude {
     pub use crate::record::{Bytes, Record, Serde, Text};
     pub use crate::state::{ListState, MapState, ValueState};
     pub use crate::stream::{Chain, DataStream, KeyedStream, aggregates};
-    pub use weir_derive::Record;
     pub use crate::{
-        Aggregator, Args, CoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag, ProcessContext, ProcessFunction,
+        Aggregator, Args, CoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag, ProcessContext,
+        ProcessFunction,
     };
+    pub use weir_derive::Record;
 }
 
 /// Turns one or several job functions into `fn main`.

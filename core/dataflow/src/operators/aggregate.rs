@@ -79,7 +79,13 @@ impl<K: Eq + Hash, A> Table<K, A> {
     }
 
     #[inline(always)]
-    fn upsert<V>(&mut self, key: K, value: V, first: impl FnOnce(&mut K, V) -> A, fold: impl FnOnce(&mut A, V)) -> &mut (K, A) {
+    fn upsert<V>(
+        &mut self,
+        key: K,
+        value: V,
+        first: impl FnOnce(&mut K, V) -> A,
+        fold: impl FnOnce(&mut A, V),
+    ) -> &mut (K, A) {
         let hash = self.hasher.hash_one(&key);
         let Table { index, hasher } = self;
         match index.entry(hash, |(k, _)| *k == key, |(k, _)| hasher.hash_one(k)) {
@@ -287,7 +293,8 @@ where
             part.detach();
             part
         };
-        let (key, accumulator) = table.upsert(key, part, keep, |accumulator, part| aggregator.combine(accumulator, part));
+        let (key, accumulator) =
+            table.upsert(key, part, keep, |accumulator, part| aggregator.combine(accumulator, part));
         if !self.only_at_end {
             let result = aggregator.result(accumulator);
             out.push(M::emit(key, result));

@@ -133,6 +133,8 @@ impl<T> PrintWriter<T> {
         if self.lines.bytes.is_empty() {
             return Ok(());
         }
+        // A progress line on the same terminal must not end up in front of the first one.
+        crate::run::clear_line();
         // One lock for all the lines, so that no other subtask writes between them.
         let (name, result) = match self.target {
             Target::Stdout => ("standard output", self.lines.write_to(io::stdout().lock())),

@@ -70,14 +70,15 @@ impl RuntimeArgs {
     /// The configuration the command line and the environment ask for.
     pub(super) fn configuration(&self) -> Result<Configuration> {
         let mut configuration = Configuration::new();
-        configuration.set_environment(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))?;
+        configuration.set_environment(
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
+        )?;
         for define in &self.define {
             configuration.set_argument(define)?;
         }
-        for (value, key) in [
-            (&self.parallelism, options::PARALLELISM_DEFAULT.key()),
-            (&self.workers, options::EMBEDDED_WORKERS.key()),
-        ] {
+        for (value, key) in
+            [(&self.parallelism, options::PARALLELISM_DEFAULT.key()), (&self.workers, options::EMBEDDED_WORKERS.key())]
+        {
             if let Some(value) = value {
                 configuration.set(key, value, Origin::CommandLine)?;
             }
@@ -186,7 +187,8 @@ fn choose(jobs: &[Job], line: &[OsString]) -> Result<Option<usize>, Stop> {
         };
         if let Some(name) = name {
             let found = jobs.iter().position(|job| job.name == name);
-            let missing = || Stop::usage(format!("error: there is no job `{name}` in this executable; it has: {}", names(jobs)));
+            let missing =
+                || Stop::usage(format!("error: there is no job `{name}` in this executable; it has: {}", names(jobs)));
             return found.map(Some).ok_or_else(missing);
         }
     }

@@ -21,12 +21,12 @@ pub(super) type Enumerators = BTreeMap<u32, Box<dyn ErasedEnumerator>>;
 
 /// Looks at every input. An input that is not there fails the job before anything starts.
 pub(super) fn open_enumerators(side: &DriverSide, graph: &JobGraph) -> Result<Enumerators> {
-    let open = |(&vertex, source): (&u32, &Box<dyn weir_dataflow::source::ErasedSource>)| {
+    let mut enumerators = Enumerators::new();
+    for (&vertex, source) in &side.sources {
         let parallelism = graph.vertices[vertex as usize].parallelism;
-        let enumerator = source.create_enumerator(&EnumeratorContext { parallelism, restored: None })?;
-        Ok((vertex, enumerator))
-    };
-    side.sources.iter().map(open).collect()
+        enumerators.insert(vertex, source.create_enumerator(&EnumeratorContext { parallelism, restored: None })?);
+    }
+    Ok(enumerators)
 }
 
 /// Answers split requests until the sender of `requests` is gone.
@@ -61,8 +61,7 @@ struct Pending {
 impl Commits {
     /// Opens every sink's committer. An output that cannot be written fails the job before anything starts.
     pub(super) fn open(side: &DriverSide, run_id: &str) -> Result<Commits> {
-        let mut pending =
-            Pending { committers: BTreeMap::new(), committables: BTreeMap::new(), committed: Vec::new() };
+        let mut pending = Pending { committers: BTreeMap::new(), committables: BTreeMap::new(), committed: Vec::new() };
         let context = CommitterContext { run_id: run_id.to_owned() };
         for (&node, sink) in &side.sinks {
             match sink.create_committer(&context) {

@@ -25,12 +25,7 @@ use crate::error::Result;
 #[derive(Debug)]
 pub(super) enum DriverEvent {
     /// A worker reports.
-    Worker {
-        /// Which one.
-        worker: u32,
-        /// What.
-        event: WorkerEvent,
-    },
+    Worker(WorkerEvent),
     /// A worker process ended or cannot be reached.
     WorkerLost {
         /// Which one.
@@ -55,7 +50,12 @@ pub(super) enum DriverEvent {
 const EMBEDDED_CANCELLATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs a job to its end and returns the exit code.
-pub(super) fn drive(plan: JobPlan, side: DriverSide, mut configuration: Configuration, runtime: &Runtime) -> Result<u8> {
+pub(super) fn drive(
+    plan: JobPlan,
+    side: DriverSide,
+    mut configuration: Configuration,
+    runtime: &Runtime,
+) -> Result<u8> {
     configuration.set_value(&options::CANCELLATION_TIMEOUT, EMBEDDED_CANCELLATION_TIMEOUT, Origin::Default)?;
     let graph = ExecutionGraph::new(&plan.graph)?;
     let run_id = new_run_id();
@@ -75,8 +75,17 @@ pub(super) fn drive(plan: JobPlan, side: DriverSide, mut configuration: Configur
         Ok(Arc::new(InProcess::new(plan.clone(), &run_id, events_in.clone(), split_requests)) as Arc<dyn Backend>)
     } else {
         let timeout = configuration.get(&options::WORKER_START_TIMEOUT);
-        Processes::start(&plan, workers.get(), &run_id, &configuration, timeout, limit, events_in.clone(), split_requests)
-            .map(|processes| Arc::new(processes) as Arc<dyn Backend>)
+        Processes::start(
+            &plan,
+            workers.get(),
+            &run_id,
+            &configuration,
+            timeout,
+            limit,
+            events_in.clone(),
+            split_requests,
+        )
+        .map(|processes| Arc::new(processes) as Arc<dyn Backend>)
     };
     let backend = match started {
         Ok(backend) => backend,
@@ -102,7 +111,8 @@ pub(super) fn drive(plan: JobPlan, side: DriverSide, mut configuration: Configur
     };
     let (report, driver) = driver.run(&events);
     let code = driver.exit_code(&report);
-    let summary = Summary::new(&plan.graph, &report, &driver.backend.metrics(), driver.backend.usage(), driver.interrupted);
+    let summary =
+        Summary::new(&plan.graph, &report, &driver.backend.metrics(), driver.backend.usage(), driver.interrupted);
     summary.print(runtime);
     Ok(code)
 }
@@ -161,7 +171,7 @@ impl Driver {
 
     fn on_event(&mut self, event: DriverEvent) -> Option<JobReport> {
         match event {
-            DriverEvent::Worker { event, .. } => self.on_worker(event),
+            DriverEvent::Worker(event) => self.on_worker(event),
             DriverEvent::WorkerLost { worker, reason } => self.tell(Event::WorkerLost { worker, reason }),
             DriverEvent::CommitDone(result) => self.tell(Event::CommitDone(result)),
             DriverEvent::Interrupted(signal) => self.on_interrupt(signal),
@@ -203,7 +213,8 @@ impl Driver {
     /// User code that allocates without end cannot be asked to stop, so the run ends here.
     fn on_memory(&mut self, worker: u32, used: u64) -> Option<JobReport> {
         let limit = self.limit?;
-        let who = if self.scheduler.placement().workers() == 1 { "the job".to_owned() } else { format!("worker {worker}") };
+        let who =
+            if self.scheduler.placement().workers() == 1 { "the job".to_owned() } else { format!("worker {worker}") };
         let reason = limit.message(&who, used);
         if self.scheduler.placement().workers() > 1 {
             self.backend.kill(&[worker]);
@@ -215,7 +226,8 @@ impl Driver {
 
     fn out_of_memory(&self, report: &JobReport) -> bool {
         // In this process the tasks are still running; waiting for them would let them go on allocating.
-        self.scheduler.placement().workers() == 1 && report.failures.iter().any(|f| f.failure.kind == FailureKind::Worker)
+        self.scheduler.placement().workers() == 1
+            && report.failures.iter().any(|f| f.failure.kind == FailureKind::Worker)
     }
 
     /// Tells the scheduler and does what it asks for.

@@ -15,7 +15,6 @@ use super::usage;
 
 /// Sends a worker's events to the driver, and its split requests straight to the enumerators.
 pub(super) struct Link {
-    pub(super) worker: u32,
     pub(super) events: Sender<DriverEvent>,
     pub(super) splits: Sender<TaskId>,
 }
@@ -25,7 +24,7 @@ impl DriverLink for Link {
         // A driver that is gone has already decided how the job ends.
         let _ = match event {
             WorkerEvent::SplitRequested { task } => self.splits.send(task).map_err(drop),
-            event => self.events.send(DriverEvent::Worker { worker: self.worker, event }).map_err(drop),
+            event => self.events.send(DriverEvent::Worker(event)).map_err(drop),
         };
     }
 }
@@ -39,8 +38,13 @@ pub(super) struct InProcess {
 }
 
 impl InProcess {
-    pub(super) fn new(plan: Arc<JobPlan>, run_id: &str, events: Sender<DriverEvent>, splits: Sender<TaskId>) -> InProcess {
-        let link = Arc::new(Link { worker: 0, events, splits });
+    pub(super) fn new(
+        plan: Arc<JobPlan>,
+        run_id: &str,
+        events: Sender<DriverEvent>,
+        splits: Sender<TaskId>,
+    ) -> InProcess {
+        let link = Arc::new(Link { events, splits });
         InProcess { plan, run_id: run_id.to_owned(), link, worker: OnceLock::new() }
     }
 }

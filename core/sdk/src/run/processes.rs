@@ -90,7 +90,8 @@ impl Processes {
         splits: Sender<TaskId>,
     ) -> Result<Processes, TaskFailure> {
         let folder = env::temp_dir().join(format!("weir-{run_id}"));
-        let listener = listen(&folder).map_err(|e| failure(format!("no socket for workers in {} ({e})", folder.display())))?;
+        let listener =
+            listen(&folder).map_err(|e| failure(format!("no socket for workers in {} ({e})", folder.display())))?;
         let token = JobToken::random().map_err(|e| failure(format!("no random secret for the run ({e})")))?;
         let mut started = Vec::new();
         let result = (0..count)
@@ -148,7 +149,8 @@ impl Processes {
     }
 
     fn deployment(&self, placement: &Placement) -> proto::Deploy {
-        let peer = |w: &Arc<WorkerProcess>| proto::WorkerAddress { worker: w.index, data_address: w.data_address.clone() };
+        let peer =
+            |w: &Arc<WorkerProcess>| proto::WorkerAddress { worker: w.index, data_address: w.data_address.clone() };
         let vertices = 0..self.graph.graph.vertices.len() as u32;
         proto::Deploy {
             peers: self.workers.iter().map(peer).collect(),
@@ -197,7 +199,10 @@ impl Backend for Processes {
 
     fn usage(&self) -> Usage {
         let own = Usage { cpu: usage::cpu_time(), rss: usage::resident_bytes(std::process::id()).unwrap_or(0) };
-        self.workers.iter().map(|w| lock(&w.report).usage).fold(own, |a, b| Usage { cpu: a.cpu + b.cpu, rss: a.rss + b.rss })
+        self.workers
+            .iter()
+            .map(|w| lock(&w.report).usage)
+            .fold(own, |a, b| Usage { cpu: a.cpu + b.cpu, rss: a.rss + b.rss })
     }
 
     fn finish(&self) {
@@ -243,7 +248,7 @@ impl WorkerProcess {
             };
             match message {
                 Some(to_driver::Message::TaskStateChanged(change)) => match protocol::state_change(change) {
-                    Ok(event) => drop(events.send(DriverEvent::Worker { worker, event })),
+                    Ok(event) => drop(events.send(DriverEvent::Worker(event))),
                     Err(error) => break Some(format!("worker {worker} sent a message that is not valid: {error}")),
                 },
                 Some(to_driver::Message::SplitRequest(request)) => {
@@ -326,8 +331,14 @@ fn listen(folder: &PathBuf) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn spawn(index: u32, folder: &std::path::Path, token: &JobToken, configuration: &Configuration) -> Result<Started, TaskFailure> {
-    let executable = env::current_exe().map_err(|e| failure(format!("this program's own file cannot be found ({e})")))?;
+fn spawn(
+    index: u32,
+    folder: &std::path::Path,
+    token: &JobToken,
+    configuration: &Configuration,
+) -> Result<Started, TaskFailure> {
+    let executable =
+        env::current_exe().map_err(|e| failure(format!("this program's own file cannot be found ({e})")))?;
     let mut command = Command::new(&executable);
     command
         .args(env::args_os().skip(1))
@@ -340,7 +351,9 @@ fn spawn(index: u32, folder: &std::path::Path, token: &JobToken, configuration: 
         // A worker in another control group may see another number of cores.
         command.env("WEIR_CONF_PARALLELISM_DEFAULT", parallelism.to_string());
     }
-    let mut child = command.spawn().map_err(|e| failure(format!("{} cannot be started as a worker ({e})", executable.display())))?;
+    let mut child = command
+        .spawn()
+        .map_err(|e| failure(format!("{} cannot be started as a worker ({e})", executable.display())))?;
     let last_lines = Arc::default();
     if let Some(stderr) = child.stderr.take() {
         follow_stderr(stderr, &last_lines).map_err(|e| failure(format!("no thread for a worker's messages ({e})")))?;
@@ -412,7 +425,10 @@ fn gather(
 }
 
 /// A worker that ends before it reports will never report.
-fn check_alive(started: &mut [Started], greeted: &BTreeMap<u32, (UnixStream, proto::Hello)>) -> Result<(), TaskFailure> {
+fn check_alive(
+    started: &mut [Started],
+    greeted: &BTreeMap<u32, (UnixStream, proto::Hello)>,
+) -> Result<(), TaskFailure> {
     for worker in started.iter_mut().filter(|w| !greeted.contains_key(&w.index)) {
         if let Ok(Some(status)) = worker.child.try_wait() {
             let end = describe_end(worker.index, Some(status), &worker.last_lines);
@@ -422,12 +438,17 @@ fn check_alive(started: &mut [Started], greeted: &BTreeMap<u32, (UnixStream, pro
     Ok(())
 }
 
-fn greet(mut stream: UnixStream, graph_hash: u64, deadline: Instant) -> Result<(UnixStream, proto::Hello), TaskFailure> {
+fn greet(
+    mut stream: UnixStream,
+    graph_hash: u64,
+    deadline: Instant,
+) -> Result<(UnixStream, proto::Hello), TaskFailure> {
     let io_failure = |e: io::Error| failure(format!("a worker's connection failed ({e})"));
     stream.set_nonblocking(false).map_err(io_failure)?;
     let patience = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     stream.set_read_timeout(Some(patience)).map_err(io_failure)?;
-    let frame = read_frame::<proto::ToDriver>(&mut stream).map_err(|e| failure(format!("a worker's greeting failed ({e})")))?;
+    let frame =
+        read_frame::<proto::ToDriver>(&mut stream).map_err(|e| failure(format!("a worker's greeting failed ({e})")))?;
     let Some(to_driver::Message::Hello(hello)) = frame.and_then(|frame| frame.message) else {
         return Err(failure("a worker did not begin with a greeting"));
     };

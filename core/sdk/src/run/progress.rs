@@ -134,7 +134,11 @@ impl Progress {
 fn short_name(name: &str) -> String {
     let operators: Vec<&str> = name.split(" -> ").collect();
     let cut = |operator: &str| {
-        if operator.chars().count() <= 24 { operator.to_owned() } else { operator.chars().take(23).chain(['…']).collect() }
+        if operator.chars().count() <= 24 {
+            operator.to_owned()
+        } else {
+            operator.chars().take(23).chain(['…']).collect()
+        }
     };
     match operators.as_slice() {
         [] => String::new(),
@@ -174,7 +178,9 @@ mod tests {
 
     #[test]
     fn counts_read_like_people_say_them() {
-        for (value, expect) in [(0.0, "0"), (999.0, "999"), (12_340.0, "12.3 K"), (4_560_000.0, "4.56 M"), (2.5e9, "2.50 G")] {
+        for (value, expect) in
+            [(0.0, "0"), (999.0, "999"), (12_340.0, "12.3 K"), (4_560_000.0, "4.56 M"), (2.5e9, "2.50 G")]
+        {
             assert_eq!(count(value), expect);
         }
     }

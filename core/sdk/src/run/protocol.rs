@@ -24,7 +24,8 @@ pub(super) fn event_to_message(event: WorkerEvent) -> to_driver::Message {
             to_driver::Message::SplitRequest(proto::SplitRequest { vertex, subtask })
         }
         WorkerEvent::StateChanged { task, state, failure, committables } => {
-            let committables = committables.into_iter().map(|c| proto::Committable { node: c.node, payload: c.payload });
+            let committables =
+                committables.into_iter().map(|c| proto::Committable { node: c.node, payload: c.payload });
             to_driver::Message::TaskStateChanged(proto::TaskStateChanged {
                 vertex: task.vertex,
                 subtask: task.subtask,
@@ -50,11 +51,17 @@ pub(super) fn state_change(message: proto::TaskStateChanged) -> Result<WorkerEve
 pub(super) fn split_response(task: TaskId, answer: SplitAnswer) -> to_worker::Message {
     let answer = match answer {
         SplitAnswer::Next(NextSplit::Split(bytes)) => Answer::Split(bytes),
-        SplitAnswer::Next(NextSplit::NotYet(wait)) => Answer::NoneYet(proto::NoneYet { wait_nanos: wait.as_nanos() as u64 }),
+        SplitAnswer::Next(NextSplit::NotYet(wait)) => {
+            Answer::NoneYet(proto::NoneYet { wait_nanos: wait.as_nanos() as u64 })
+        }
         SplitAnswer::Next(NextSplit::Finished) => Answer::Finished(proto::NoMoreSplits {}),
         SplitAnswer::Failed(message) => Answer::Error(message),
     };
-    to_worker::Message::SplitResponse(proto::SplitResponse { vertex: task.vertex, subtask: task.subtask, answer: Some(answer) })
+    to_worker::Message::SplitResponse(proto::SplitResponse {
+        vertex: task.vertex,
+        subtask: task.subtask,
+        answer: Some(answer),
+    })
 }
 
 pub(super) fn split_answer(message: proto::SplitResponse) -> (TaskId, SplitAnswer) {

@@ -132,7 +132,8 @@ fn placement(plan: &JobPlan, deploy: &proto::Deploy) -> WorkerResult<Placement> 
     let mut workers = vec![Vec::new(); plan.graph.vertices.len()];
     for vertex in &deploy.placements {
         let position = vertex.vertex as usize;
-        let parallelism = plan.graph.vertices.get(position).ok_or("a placement names a vertex that is not there")?.parallelism;
+        let parallelism =
+            plan.graph.vertices.get(position).ok_or("a placement names a vertex that is not there")?.parallelism;
         workers[position] = vertex.workers(parallelism)?;
     }
     Ok(Placement::new(deploy.peers.len() as u32, workers))

@@ -15,23 +15,15 @@ use crate::build::Draft;
 #[must_use = "connected streams do nothing until an operator reads them"]
 #[derive(Debug)]
 pub struct ConnectedStreams<A, B> {
-    draft: Debuggable,
+    draft: Draft,
     first: Vec<PortId>,
     second: Vec<PortId>,
     records: PhantomData<fn(A, B)>,
 }
 
-struct Debuggable(Draft);
-
-impl std::fmt::Debug for Debuggable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("StreamGraph")
-    }
-}
-
 impl<A: Record, B: Record> ConnectedStreams<A, B> {
     pub(crate) fn new(draft: Draft, first: Vec<PortId>, second: Vec<PortId>) -> Self {
-        ConnectedStreams { draft: Debuggable(draft), first, second, records: PhantomData }
+        ConnectedStreams { draft, first, second, records: PhantomData }
     }
 
     /// Runs a function over both streams.
@@ -50,6 +42,7 @@ impl<A: Record, B: Record> ConnectedStreams<A, B> {
     }
 
     /// Maps the records of both streams to any number of records of one type.
+    #[allow(clippy::type_complexity, reason = "the chain is in the type by design")]
     pub fn flat_map<F, G, I, J>(self, first: F, second: G) -> DataStream<CoInput<A, B, CoFlatMap<F, G, I, J>>>
     where
         I: IntoIterator + 'static,
@@ -62,7 +55,7 @@ impl<A: Record, B: Record> ConnectedStreams<A, B> {
     }
 
     fn operator<F: CoProcessFunction<A, B>>(self, name: &str, f: F) -> DataStream<CoInput<A, B, F>> {
-        let draft = self.draft.0;
+        let draft = self.draft;
         let node = draft.borrow_mut().add_node(name, OperatorKind::Transform, None);
         draft.borrow_mut().connect(&self.first, node, 0);
         draft.borrow_mut().connect(&self.second, node, 1);

@@ -25,7 +25,8 @@ pub struct KeyedStream<C: Upstream, K, F> {
 }
 
 /// What a keyed aggregation of records `T` returns: its chain starts behind the exchange.
-pub type Aggregated<T, K, A, M> = DataStream<Then<Input<(K, <A as Aggregator<T>>::Accumulator)>, MergeOperator<T, K, A, M>>>;
+pub type Aggregated<T, K, A, M> =
+    DataStream<Then<Input<(K, <A as Aggregator<T>>::Accumulator)>, MergeOperator<T, K, A, M>>>;
 
 impl<C, K, F> KeyedStream<C, K, F>
 where

@@ -58,7 +58,12 @@ impl<C: Upstream> DataStream<C> {
         self.append(name, OperatorKind::Transform, op)
     }
 
-    pub(crate) fn append<Op: Operator<C::Out>>(self, name: &str, kind: OperatorKind, op: Op) -> DataStream<Then<C, Op>> {
+    pub(crate) fn append<Op: Operator<C::Out>>(
+        self,
+        name: &str,
+        kind: OperatorKind,
+        op: Op,
+    ) -> DataStream<Then<C, Op>> {
         let node = self.draft.borrow_mut().add_node(name, kind, self.node);
         C::attach(&self.draft, self.origin, node, 0);
         DataStream { chain: Then { chain: self.chain, op, node }, draft: self.draft, node: Some(node), origin: () }
@@ -219,7 +224,9 @@ where
     }
 }
 
-impl<A: Record, B: Record, F: weir_dataflow::process::CoProcessFunction<A, B>> EndsWithSideOutputs for CoInput<A, B, F> {
+impl<A: Record, B: Record, F: weir_dataflow::process::CoProcessFunction<A, B>> EndsWithSideOutputs
+    for CoInput<A, B, F>
+{
     fn sides(&mut self) -> &mut weir_dataflow::process::SideOutputs {
         self.op.sides()
     }

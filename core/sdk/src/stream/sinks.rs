@@ -32,8 +32,7 @@ where
 
 impl<C: Upstream> DataStream<C> {
     /// Ends the stream in `sink`.
-    pub fn sink<S: Sink<C::Out>>(self, sink: S) -> StreamSink<C, C::Out, S>
-    {
+    pub fn sink<S: Sink<C::Out>>(self, sink: S) -> StreamSink<C, C::Out, S> {
         let name = sink.name();
         let stream = self.append(&name, OperatorKind::Sink, SinkOperator::new(sink.clone()));
         let driver = Box::new(DriverSink(sink, PhantomData));
@@ -78,7 +77,10 @@ where
     C: Upstream<Out = T>,
     S: Sink<T>,
 {
-    fn change(mut self, f: impl FnOnce(DataStream<Then<C, SinkOperator<T, S>>>) -> DataStream<Then<C, SinkOperator<T, S>>>) -> Self {
+    fn change(
+        mut self,
+        f: impl FnOnce(DataStream<Then<C, SinkOperator<T, S>>>) -> DataStream<Then<C, SinkOperator<T, S>>>,
+    ) -> Self {
         self.stream = self.stream.take().map(f);
         self
     }

@@ -60,7 +60,7 @@ pub trait Upstream: Chain {
 
     /// Connects the origin's edges with input `input` of `node`.
     #[doc(hidden)]
-    fn attach(draft: &DraftRef, origin: Self::Origin, node: NodeId, input: u32);
+    fn attach(draft: &Draft, origin: Self::Origin, node: NodeId, input: u32);
 
     /// Ends the chain with `partitioner`; `automatic` edges become forward where they can. Returns the edges to read from.
     #[doc(hidden)]
@@ -81,14 +81,10 @@ pub trait Upstream: Chain {
 
     /// Ends the chain before `node`, which becomes the first operator of the next.
     #[doc(hidden)]
-    fn cut(self, draft: &DraftRef, node: NodeId)
+    fn cut(self, draft: &Draft, node: NodeId)
     where
         Self::Out: Record;
 }
-
-/// The graph under construction; opaque.
-#[doc(hidden)]
-pub type DraftRef = Draft;
 
 /// Chains with an operator at their end, which can be named.
 pub trait HasOperator {
@@ -121,7 +117,7 @@ macro_rules! upstream_with_operator {
         impl<$($generics)*> Upstream for $chain {
             type Origin = ();
 
-            fn attach(_draft: &DraftRef, _origin: (), _node: NodeId, _input: u32) {}
+            fn attach(_draft: &Draft, _origin: (), _node: NodeId, _input: u32) {}
 
             fn end_with<P: Partitioner<Self::Out>>(stream: DataStream<Self>, partitioner: P, automatic: bool) -> Vec<PortId>
             where
@@ -141,7 +137,7 @@ macro_rules! upstream_with_operator {
                 port
             }
 
-            fn cut(self, draft: &DraftRef, node: NodeId)
+            fn cut(self, draft: &Draft, node: NodeId)
             where
                 Self::Out: Record,
             {
@@ -172,7 +168,7 @@ where
 impl<T: Record> Upstream for Input<T> {
     type Origin = InputOrigin<T>;
 
-    fn attach(draft: &DraftRef, origin: InputOrigin<T>, node: NodeId, input: u32) {
+    fn attach(draft: &Draft, origin: InputOrigin<T>, node: NodeId, input: u32) {
         let ports = origin.into_ports(draft);
         draft.borrow_mut().connect(&ports, node, input);
     }
@@ -217,7 +213,7 @@ impl<T: Record> Upstream for Input<T> {
         }
     }
 
-    fn cut(self, _draft: &DraftRef, _node: NodeId) {
+    fn cut(self, _draft: &Draft, _node: NodeId) {
         // The operator behind a bare input is the first of its chain already.
     }
 }
