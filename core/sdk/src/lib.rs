@@ -46,7 +46,7 @@ pub use weir_dataflow::operators::Aggregator;
 pub use weir_dataflow::process::{
     CoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag, ProcessContext, ProcessFunction,
 };
-pub use weir_dataflow::{operator, record, sink, source, state};
+pub use weir_dataflow::{exchange, operator, record, sink, source, state};
 pub use weir_derive::Record;
 
 /// The derive macro of [`Args`], and what its output refers to.
@@ -55,6 +55,10 @@ pub use clap;
 
 /// What most jobs use.
 pub mod prelude {
+    /// What the derive macro of `Args` writes refers to `clap` by name, so the name has to be in scope.
+    #[doc(hidden)]
+    pub use clap;
+
     pub use crate::connectors::*;
     pub use crate::environment::Environment;
     pub use crate::record::{Bytes, Record, Serde, Text};

@@ -8,7 +8,7 @@ use std::ops::Range;
 pub const AUCTIONS: u64 = 10_000;
 
 /// One bid: 32 bytes, four little-endian words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, Serialize, Deserialize, weir::Record)]
 #[repr(C)]
 pub struct Bid {
     /// The auction bid on, in `0..AUCTIONS`; the key of every keyed workload.

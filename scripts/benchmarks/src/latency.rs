@@ -43,7 +43,7 @@ pub struct Percentiles {
 }
 
 /// Latencies seen by one sink subtask: a histogram with 64 linear steps in each power of two (error below 1.6 %).
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Meter {
     measure_from_ns: Option<u64>,
     buckets: Vec<u64>,

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 fn main() -> ExitCode {
-    if let Some(code) = weir_jobs::run_as_worker() {
+    if let Some(code) = weir_jobs::run_as_job() {
         return code;
     }
     let mut arguments = std::env::args().skip(1).peekable();
