@@ -142,6 +142,7 @@ impl ConnectionThread {
                             "socket {server}: the connection was refused; is the server running (for example `nc -lk {}`)?",
                             server.port
                         ),
+                        ErrorKind::ConnectionReset => broken_off(server),
                         _ => format!("socket {server}: connecting failed: {error}"),
                     }
                 }
@@ -170,12 +171,7 @@ impl ConnectionThread {
                 Ok(read) => &block[..read],
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => continue,
-                    ErrorKind::ConnectionReset => {
-                        return Ended::Broken(format!(
-                            "socket {}: the server broke the connection off instead of closing it",
-                            self.server
-                        ));
-                    }
+                    ErrorKind::ConnectionReset => return Ended::Broken(broken_off(&self.server)),
                     _ => return Ended::Broken(format!("socket {}: receiving failed: {error}", self.server)),
                 },
             };
@@ -215,4 +211,8 @@ impl ConnectionThread {
     fn is_unwanted(&self) -> bool {
         self.stop.load(Ordering::Acquire) || self.signal.is_canceled()
     }
+}
+
+fn broken_off(server: &Server) -> String {
+    format!("socket {server}: the server broke the connection off instead of closing it")
 }
