@@ -3,6 +3,7 @@
 //! Owns what travels and how it is framed. Never opens a socket, never decides anything. The SDK, the runtime and the
 //! cluster's components speak through it. The generated code is checked in; `tests/generated.rs` keeps it current.
 
+pub mod artifact;
 mod frame;
 mod job_graph_convert;
 mod worker_convert;

@@ -7,7 +7,7 @@ use crate::channel::{Gate, GateEvent};
 use crate::element::Control;
 use crate::failure::{FailureKind, OperatorGuard, TaskError};
 use crate::gate::GateAction;
-use crate::operator::{Chain, Collector, Flush, FlushTimer, Stage};
+use crate::operator::{Chain, Collector, Flush, Pulse, Stage};
 use crate::plan::TaskContext;
 use crate::process::{CoProcessFunction, CoProcessOperator};
 use crate::record::{Decoder, Record};
@@ -25,17 +25,17 @@ pub struct SourceHead<S> {
     pub node: u32,
 }
 
-/// Counts what a source emits on its way into the chain.
+/// Counts what a source emits on its way into the chain, and looks after the task: a reader may emit a lot in one poll.
 struct Counted<'a, D> {
     down: &'a mut D,
-    count: u64,
+    pulse: &'a mut Pulse,
 }
 
-impl<T, D: Collector<T>> Collector<T> for Counted<'_, D> {
+impl<T, D: Stage<T>> Collector<T> for Counted<'_, D> {
     #[inline(always)]
     fn push(&mut self, record: T) {
-        self.count += 1;
         self.down.push(record);
+        self.pulse.on_record(|why| self.down.flush(why));
     }
 }
 
@@ -53,21 +53,21 @@ impl<S: Source> Chain for SourceHead<S> {
             })
         })?;
         task.report_running();
-        let mut timer = FlushTimer::new(task.options().buffer_timeout);
+        let mut pulse = Pulse::new(task);
         loop {
             shared.check_canceled()?;
-            let mut counted = Counted { down: &mut down, count: 0 };
-            let status = self.guarded(|_| reader.poll(&mut counted))?;
-            shared.metrics().add_records_in(counted.count);
+            let before = pulse.seen();
+            let status = self.guarded(|_| reader.poll(&mut Counted { down: &mut down, pulse: &mut pulse }))?;
+            shared.metrics().add_records_in(pulse.seen() - before);
             match status {
-                ReaderStatus::More => timer.on_batch(&mut down),
+                ReaderStatus::More => pulse.on_batch(|why| down.flush(why)),
                 ReaderStatus::Wait(timeout) => {
-                    timer.on_idle(&mut down);
+                    pulse.on_idle(|why| down.flush(why));
                     shared.check_canceled()?;
                     shared.park(Waiting::Idle, timeout);
                 }
                 ReaderStatus::NeedSplit => {
-                    let Some(split) = next_split::<S, D>(task, &mut down, &mut timer)? else { break };
+                    let Some(split) = next_split::<S, D>(task, &mut down, &mut pulse)? else { break };
                     self.guarded(|_| reader.add_split(split))?;
                 }
             }
@@ -90,7 +90,7 @@ impl<S: Source> SourceHead<S> {
 fn next_split<S: Source, D: Stage<S::Item>>(
     task: &TaskContext,
     down: &mut D,
-    timer: &mut FlushTimer,
+    pulse: &mut Pulse,
 ) -> Result<Option<S::Split>, TaskError> {
     loop {
         task.request_split();
@@ -99,7 +99,7 @@ fn next_split<S: Source, D: Stage<S::Item>>(
         let mail = match task.wait_for_mail(Some(soon))? {
             Some(mail) => mail,
             None => {
-                timer.on_idle(down);
+                pulse.on_idle(|why| down.flush(why));
                 match task.wait_for_mail(None)? {
                     Some(mail) => mail,
                     None => continue,
@@ -111,7 +111,7 @@ fn next_split<S: Source, D: Stage<S::Item>>(
             SplitAnswer::Next(NextSplit::Split(bytes)) => return decode_split(&bytes).map(Some),
             SplitAnswer::Next(NextSplit::Finished) => return Ok(None),
             SplitAnswer::Next(NextSplit::NotYet(wait)) => {
-                timer.on_idle(down);
+                pulse.on_idle(|why| down.flush(why));
                 let until = Instant::now() + wait;
                 while Instant::now() < until {
                     task.shared().check_canceled()?;
@@ -149,12 +149,12 @@ impl<T: Record> Chain for Input<T> {
         down.open(task)?;
         task.report_running();
         let shared = task.shared().clone();
-        let mut timer = FlushTimer::new(task.options().buffer_timeout);
+        let mut pulse = Pulse::new(task);
         loop {
             shared.check_canceled()?;
             match gate.poll()? {
                 GateEvent::Empty => {
-                    timer.on_idle(&mut down);
+                    pulse.on_idle(|why| down.flush(why));
                     shared.check_canceled()?;
                     shared.park(Waiting::Idle, None);
                 }
@@ -164,8 +164,11 @@ impl<T: Record> Chain for Input<T> {
                 }
                 GateEvent::Action(action) => pass_on(action, &mut down),
                 event => {
-                    feed(event, &mut gate, &shared, |record| down.push(record))?;
-                    timer.on_batch(&mut down);
+                    feed(event, &mut gate, &shared, |record| {
+                        down.push(record);
+                        pulse.on_record(|why| down.flush(why));
+                    })?;
+                    pulse.on_batch(|why| down.flush(why));
                 }
             }
         }
@@ -287,8 +290,7 @@ impl<F, Out: 'static, D: Stage<Out>> CoRun<F, Out, D> {
         F: CoProcessFunction<A, B, Out = Out>,
     {
         let shared = task.shared().clone();
-        let timeout = task.options().buffer_timeout;
-        let mut last_flush = Instant::now();
+        let mut pulse = Pulse::new(task);
         // The two gates are the two channels of a third one: it merges their watermarks and aligns their barriers.
         let mut both = crate::gate::GateState::new(2);
         // An input that delivered a barrier is not read until the other one has.
@@ -304,7 +306,10 @@ impl<F, Out: 'static, D: Stage<Out>> CoRun<F, Out, D> {
                     }
                     self.merge(&mut both, 0, action, &mut blocked);
                 }
-                event => feed(event, &mut first, &shared, |r| self.call(|f, context| f.first(r, context)))?,
+                event => feed(event, &mut first, &shared, |record| {
+                    self.call(|f, context| f.first(record, context));
+                    pulse.on_record(|why| self.flush(why));
+                })?,
             }
             let b = if second.is_ended() || blocked[1] { GateEvent::Empty } else { second.poll()? };
             let second_empty = matches!(b, GateEvent::Empty);
@@ -315,20 +320,21 @@ impl<F, Out: 'static, D: Stage<Out>> CoRun<F, Out, D> {
                     }
                     self.merge(&mut both, 1, action, &mut blocked);
                 }
-                event => feed(event, &mut second, &shared, |r| self.call(|f, context| f.second(r, context)))?,
+                event => feed(event, &mut second, &shared, |record| {
+                    self.call(|f, context| f.second(record, context));
+                    pulse.on_record(|why| self.flush(why));
+                })?,
             }
             if both.is_ended() {
                 self.control(Control::End);
                 return Ok(());
             }
             if first_empty && second_empty {
-                self.flush(Flush::Idle);
-                last_flush = Instant::now();
+                pulse.on_idle(|why| self.flush(why));
                 shared.check_canceled()?;
                 shared.park(Waiting::Idle, None);
-            } else if timeout.is_some_and(|t| last_flush.elapsed() >= t) {
-                self.flush(Flush::Timeout);
-                last_flush = Instant::now();
+            } else {
+                pulse.on_batch(|why| self.flush(why));
             }
         }
     }

@@ -5,11 +5,12 @@
 //! with every operator inlined, as it does for iterator adapters.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::element::{Control, EventTime};
-use crate::failure::{OperatorGuard, TaskError};
+use crate::failure::{OperatorGuard, TaskError, raise};
 use crate::plan::TaskContext;
+use crate::task::TaskShared;
 
 /// Takes records one at a time. What user code sees of everything downstream.
 pub trait Collector<T> {
@@ -28,7 +29,7 @@ pub enum Flush {
 
 /// Everything behind a point of a chain.
 pub trait Stage<T>: Collector<T> + 'static {
-    /// Prepares for the first record; called once, on the task's thread, upstream first.
+    /// Prepares for the first record; called once, on the task's thread, downstream first.
     fn open(&mut self, task: &TaskContext) -> Result<(), TaskError>;
     /// Takes a watermark, barrier or end; ordered with the records.
     fn control(&mut self, control: Control);
@@ -239,31 +240,83 @@ impl<C: Chain, E: ChainEnd<C::Out>> VertexBody for Body<C, E> {
     }
 }
 
-/// Decides when buffered results leave although the task still has something to read.
+/// Looks after a task between records: stops it when it is cancelled and lets buffered results leave in time, however long
+/// the author's functions take for a record.
+///
+/// A look at the clock costs as much as tens of cheap records, so there is one every few records only: fewer the longer the
+/// last ones took.
 #[derive(Debug)]
-pub(crate) struct FlushTimer {
+pub(crate) struct Pulse {
+    task: Arc<TaskShared>,
     every: Option<Duration>,
-    last: std::time::Instant,
+    last_flush: Instant,
+    last_look: Instant,
+    seen: u64,
+    look_at: u64,
+    stride: u64,
 }
 
-impl FlushTimer {
-    pub(crate) fn new(every: Option<Duration>) -> FlushTimer {
-        FlushTimer { every, last: std::time::Instant::now() }
+impl Pulse {
+    /// Looks between which less time passes come less often.
+    const OFTEN: Duration = Duration::from_micros(100);
+    /// Looks between which more time passes come more often.
+    const SELDOM: Duration = Duration::from_millis(1);
+    /// A function that turns slow all of a sudden is noticed after this many records at the latest.
+    const LONGEST_STRIDE: u64 = 512;
+
+    pub(crate) fn new(task: &TaskContext) -> Pulse {
+        let now = Instant::now();
+        let every = task.options().buffer_timeout;
+        Pulse { task: task.shared().clone(), every, last_flush: now, last_look: now, seen: 0, look_at: 1, stride: 1 }
+    }
+
+    /// Records counted by [`on_record`](Self::on_record) so far.
+    #[inline(always)]
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Called after each record. Leaves the chain by [`raise`] when the task is cancelled.
+    #[inline(always)]
+    pub(crate) fn on_record(&mut self, flush: impl FnOnce(Flush)) {
+        self.seen += 1;
+        if self.seen == self.look_at {
+            self.look(flush);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look(&mut self, flush: impl FnOnce(Flush)) {
+        let now = Instant::now();
+        let took = now - self.last_look;
+        if took < Self::OFTEN {
+            self.stride = (self.stride * 2).min(Self::LONGEST_STRIDE);
+        } else if took > Self::SELDOM {
+            self.stride = (self.stride / 4).max(1);
+        }
+        self.last_look = now;
+        self.look_at = self.seen + self.stride;
+        self.task.check_canceled().unwrap_or_else(|error| raise(error));
+        if self.every.is_some_and(|every| now - self.last_flush >= every) {
+            flush(Flush::Timeout);
+            self.last_flush = now;
+        }
     }
 
     /// Flushes when the timeout passed since the last flush. Called once per batch.
     #[inline]
-    pub(crate) fn on_batch<T>(&mut self, stage: &mut impl Stage<T>) {
+    pub(crate) fn on_batch(&mut self, flush: impl FnOnce(Flush)) {
         let Some(every) = self.every else { return };
-        if self.last.elapsed() >= every {
-            stage.flush(Flush::Timeout);
-            self.last = std::time::Instant::now();
+        if self.last_flush.elapsed() >= every {
+            flush(Flush::Timeout);
+            self.last_flush = Instant::now();
         }
     }
 
     /// Flushes because there is nothing to read.
-    pub(crate) fn on_idle<T>(&mut self, stage: &mut impl Stage<T>) {
-        stage.flush(Flush::Idle);
-        self.last = std::time::Instant::now();
+    pub(crate) fn on_idle(&mut self, flush: impl FnOnce(Flush)) {
+        flush(Flush::Idle);
+        self.last_flush = Instant::now();
     }
 }

@@ -102,7 +102,8 @@ pub struct ReaderContext {
 pub struct ReaderWaker(Arc<TaskShared>);
 
 impl ReaderWaker {
-    pub(crate) fn new(task: Arc<TaskShared>) -> ReaderWaker {
+    /// Wakes `task`; for tests of a reader, any task will do.
+    pub fn new(task: Arc<TaskShared>) -> ReaderWaker {
         ReaderWaker(task)
     }
 

@@ -23,6 +23,9 @@ pub enum Error {
     /// An option has a wrong name or value.
     #[error(transparent)]
     Config(Box<weir_config::ConfigError>),
+    /// The job ran and failed; the text is the report a person would see.
+    #[error("{0}")]
+    Failed(String),
     /// Something of the operating system failed while the job was being built.
     #[error("{0}")]
     Io(#[from] std::io::Error),

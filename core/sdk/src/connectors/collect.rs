@@ -13,11 +13,16 @@ const BUFFERED: usize = 1024;
 /// Works only when the job runs inside the process that holds the handle: with several worker processes, their
 /// records are kept in them and the handle sees none of theirs.
 ///
-/// ```ignore
+/// ```
+/// use weir::prelude::*;
+///
 /// let (sink, results) = CollectSink::new();
-/// stream.sink(sink);
-/// env.execute()?;
-/// assert_eq!(results.take(), [1, 2, 3]);
+/// weir::run::in_process("count", |env| {
+///     env.from_collection([1u64, 2, 3]).sink(sink);
+///     Ok(())
+/// })?;
+/// assert_eq!(results.take_sorted(), [1, 2, 3]);
+/// # Ok::<(), weir::Error>(())
 /// ```
 pub struct CollectSink<T> {
     collected: Arc<Mutex<Vec<T>>>,

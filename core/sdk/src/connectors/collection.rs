@@ -20,8 +20,13 @@ const POLL: u64 = 4096;
 /// The elements are part of the job's code: they must be the same whenever the job is built. A single subtask emits them in
 /// order.
 ///
-/// ```ignore
+/// ```no_run
+/// # use weir::prelude::*;
+/// # fn job(env: &Environment) -> weir::Result<()> {
 /// let words = env.source(CollectionSource::new(["to", "be", "or"].map(Text::from)));
+/// # words.discard();
+/// # Ok(())
+/// # }
 /// ```
 pub struct CollectionSource<T> {
     elements: Arc<[T]>,

@@ -4,8 +4,13 @@ use weir_dataflow::sink::{Sink, SinkError, SinkWriter, WriterContext};
 
 /// A sink that drops every record; the job's summary still says how many arrived. For measuring and trying out.
 ///
-/// ```ignore
+/// ```no_run
+/// # use weir::prelude::*;
+/// # fn job(env: &Environment) -> weir::Result<()> {
+/// # let stream = env.from_collection([1u64]);
 /// stream.sink(DiscardSink);
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DiscardSink;

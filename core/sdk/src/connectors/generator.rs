@@ -37,8 +37,13 @@ const MAX_LAG: Duration = Duration::from_secs(1);
 /// `n / rate` seconds after its start. What became due during a short pause follows at once; if the job holds a subtask
 /// up for more than a second, the schedule is moved so that at most one second's worth follows in one go.
 ///
-/// ```ignore
-/// let clicks = env.source(GeneratorSource::new(|n| Click { user: n % 1000, at: n }).records(1_000_000).rate(50_000.0));
+/// ```no_run
+/// # use weir::prelude::*;
+/// # fn job(env: &Environment) -> weir::Result<()> {
+/// let clicks = env.source(GeneratorSource::new(|n| (n % 1000, n)).records(1_000_000).rate(50_000.0));
+/// # clicks.discard();
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct GeneratorSource<F> {

@@ -15,9 +15,14 @@ const BUFFERED: usize = 64 << 10;
 /// `2> to be`. A line is never torn by another subtask's. If standard output is closed before the end (`job | head`),
 /// the job fails with a message that says so.
 ///
-/// ```ignore
+/// ```no_run
+/// # use weir::prelude::*;
+/// # fn job(env: &Environment) -> weir::Result<()> {
+/// # let (stream, late) = (env.from_collection([1u64]), env.from_collection([1u64]));
 /// stream.sink(PrintSink::new());
 /// late.sink(PrintSink::stderr().prefix("late"));
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct PrintSink {

@@ -67,6 +67,19 @@ pub(crate) enum OutputFormat {
 }
 
 impl RuntimeArgs {
+    /// The options of a run nobody watches.
+    pub(super) fn quiet() -> RuntimeArgs {
+        RuntimeArgs {
+            parallelism: None,
+            job: None,
+            define: Vec::new(),
+            workers: None,
+            explain: None,
+            quiet: true,
+            output: OutputFormat::Text,
+        }
+    }
+
     /// The configuration the command line and the environment ask for.
     pub(super) fn configuration(&self) -> Result<Configuration> {
         let mut configuration = Configuration::new();

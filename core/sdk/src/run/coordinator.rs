@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
 use weir_dataflow::failure::{FailureKind, TaskFailure};
@@ -33,7 +33,7 @@ pub(super) fn open_enumerators(side: &DriverSide, graph: &JobGraph) -> Result<En
 pub(super) fn serve_splits(
     mut enumerators: Enumerators,
     requests: Receiver<TaskId>,
-    backend: Arc<dyn Backend>,
+    backend: Weak<dyn Backend>,
 ) -> std::io::Result<()> {
     thread::Builder::new().name("weir-enumerator".into()).spawn(move || {
         for task in requests {
@@ -42,6 +42,7 @@ pub(super) fn serve_splits(
                 Some(enumerator) => catch_unwind(AssertUnwindSafe(|| enumerator.next_split(task.subtask)))
                     .unwrap_or_else(|_| SplitAnswer::Failed("the source's enumerator panicked; see above".into())),
             };
+            let Some(backend) = backend.upgrade() else { return };
             backend.answer_split(task, answer);
         }
     })?;
@@ -115,6 +116,8 @@ impl Pending {
             committer.commit(self.committables.remove(node).unwrap_or_default())?;
             self.committed.push(*node);
         }
+        // Dropping a committer lets go of what it holds, such as the lock of its output.
+        self.committers.clear();
         Ok(())
     }
 
@@ -126,9 +129,4 @@ impl Pending {
         }
         self.committers.clear();
     }
-}
-
-/// The channel of split requests.
-pub(super) fn split_requests() -> (Sender<TaskId>, Receiver<TaskId>) {
-    channel()
 }

@@ -7,17 +7,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use weir_config::{Configuration, Origin, options};
 use weir_dataflow::plan::{DriverSide, JobPlan};
+use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::WorkerEvent;
-use weir_model::{ExecutionState, FailureKind, JobStatus, TaskFailure};
+use weir_model::{ExecutionState, FailureKind, JobStatus, TaskFailure, TaskId};
 use weir_scheduler::{Effect, Event, ExecutionGraph, JobReport, JobScheduler, SchedulerOptions, place};
 
-use super::backend::Backend;
-use super::coordinator::{self, Commits};
+use super::backend::{Backend, Usage};
+use super::coordinator::{self, Commits, Enumerators};
 use super::in_process::InProcess;
 use super::memory::{self, Limit};
 use super::processes::Processes;
 use super::progress::Progress;
-use super::summary::Summary;
 use super::{Runtime, exit, signals};
 use crate::error::Result;
 
@@ -49,72 +49,116 @@ pub(super) enum DriverEvent {
 /// Embedded runs have a person waiting, so patience with stuck tasks is shorter than a cluster's.
 const EMBEDDED_CANCELLATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs a job to its end and returns the exit code.
+/// How a run ended, with what its summary shows.
+pub(super) struct Outcome {
+    pub(super) report: JobReport,
+    pub(super) metrics: Vec<(TaskId, MetricsSnapshot)>,
+    pub(super) usage: Usage,
+    pub(super) interrupted: bool,
+}
+
+impl Outcome {
+    /// The exit code of a process that ran only this job.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self.report.status {
+            JobStatus::Finished => exit::FINISHED,
+            _ if self.interrupted => exit::INTERRUPTED,
+            _ => exit::FAILED,
+        }
+    }
+}
+
+/// Runs a job to its end, as the main thing its process does: signals end it, memory is guarded.
 pub(super) fn drive(
-    plan: JobPlan,
-    side: DriverSide,
+    plan: &Arc<JobPlan>,
+    side: &DriverSide,
     mut configuration: Configuration,
     runtime: &Runtime,
-) -> Result<u8> {
+) -> Result<Outcome> {
     configuration.set_value(&options::CANCELLATION_TIMEOUT, EMBEDDED_CANCELLATION_TIMEOUT, Origin::Default)?;
-    let graph = ExecutionGraph::new(&plan.graph)?;
-    let run_id = new_run_id();
-    let enumerators = coordinator::open_enumerators(&side, &plan.graph)?;
-    let commits = Commits::open(&side, &run_id)?;
-    let (events_in, events) = channel();
-    let last_rites = commits.clone();
-    signals::watch(events_in.clone(), move || last_rites.discard())?;
+    let run = Preparation::new(plan, side)?;
+    let last_rites = run.commits.clone();
+    signals::watch(run.events_in.clone(), move || last_rites.discard())?;
     let workers = NonZeroU32::new(configuration.get(&options::EMBEDDED_WORKERS)).unwrap_or(NonZeroU32::MIN);
     let limit = Limit::new(configuration.get(&options::PROCESS_MEMORY).map(|size| size.0), workers.get());
-    let plan = Arc::new(plan);
-    let (split_requests, requests) = coordinator::split_requests();
     let started = if workers.get() == 1 {
         if let Some(limit) = limit {
-            memory::watch(0, std::process::id(), limit, events_in.clone())?;
+            memory::watch(0, std::process::id(), limit, run.events_in.clone())?;
         }
-        Ok(Arc::new(InProcess::new(plan.clone(), &run_id, events_in.clone(), split_requests)) as Arc<dyn Backend>)
+        Ok(run.in_process(plan))
     } else {
-        let timeout = configuration.get(&options::WORKER_START_TIMEOUT);
-        Processes::start(
-            &plan,
-            workers.get(),
-            &run_id,
-            &configuration,
-            timeout,
-            limit,
-            events_in.clone(),
-            split_requests,
-        )
-        .map(|processes| Arc::new(processes) as Arc<dyn Backend>)
+        Processes::start(plan, workers.get(), &configuration, limit, &run)
+            .map(|processes| Arc::new(processes) as Arc<dyn Backend>)
     };
-    let backend = match started {
-        Ok(backend) => backend,
+    match started {
+        Ok(backend) => run.run(plan, backend, workers, limit, &configuration, runtime),
         Err(failure) => {
-            commits.discard();
-            return Err(crate::Error::Job(failure.to_string()));
+            run.commits.discard();
+            Err(crate::Error::Job(failure.to_string()))
         }
-    };
-    coordinator::serve_splits(enumerators, requests, backend.clone())?;
-    let timeout = configuration.get(&options::CANCELLATION_TIMEOUT);
-    let scheduler_options = SchedulerOptions { cancellation_timeout: Some(timeout).filter(|t| !t.is_zero()) };
-    let placement = place(&graph, workers);
-    let driver = Driver {
-        scheduler: JobScheduler::new(graph, placement, scheduler_options),
-        progress: Progress::new(&plan.graph, runtime, configuration.get(&options::PROGRESS_INTERVAL)),
-        backend,
-        commits,
-        events_in,
-        started: Instant::now(),
-        timer: None,
-        interrupted: false,
-        limit,
-    };
-    let (report, driver) = driver.run(&events);
-    let code = driver.exit_code(&report);
-    let summary =
-        Summary::new(&plan.graph, &report, &driver.backend.metrics(), driver.backend.usage(), driver.interrupted);
-    summary.print(runtime);
-    Ok(code)
+    }
+}
+
+/// Runs a job to its end inside a process that does other things as well, such as a test.
+pub(super) fn drive_quietly(plan: &Arc<JobPlan>, side: &DriverSide, configuration: &Configuration) -> Result<Outcome> {
+    let run = Preparation::new(plan, side)?;
+    let backend = run.in_process(plan);
+    run.run(plan, backend, NonZeroU32::MIN, None, configuration, &Runtime::quiet())
+}
+
+/// A run whose inputs and outputs were looked at, before anything is started.
+pub(super) struct Preparation {
+    pub(super) run_id: String,
+    pub(super) events_in: Sender<DriverEvent>,
+    pub(super) split_requests: Sender<TaskId>,
+    events: Receiver<DriverEvent>,
+    requests: Receiver<TaskId>,
+    enumerators: Enumerators,
+    commits: Commits,
+}
+
+impl Preparation {
+    fn new(plan: &JobPlan, side: &DriverSide) -> Result<Preparation> {
+        let run_id = new_run_id();
+        let enumerators = coordinator::open_enumerators(side, &plan.graph)?;
+        let commits = Commits::open(side, &run_id)?;
+        let (events_in, events) = channel();
+        let (split_requests, requests) = channel();
+        Ok(Preparation { run_id, events_in, split_requests, events, requests, enumerators, commits })
+    }
+
+    fn in_process(&self, plan: &Arc<JobPlan>) -> Arc<dyn Backend> {
+        Arc::new(InProcess::new(plan.clone(), &self.run_id, self.events_in.clone(), self.split_requests.clone()))
+    }
+
+    fn run(
+        self,
+        plan: &JobPlan,
+        backend: Arc<dyn Backend>,
+        workers: NonZeroU32,
+        limit: Option<Limit>,
+        configuration: &Configuration,
+        runtime: &Runtime,
+    ) -> Result<Outcome> {
+        let graph = ExecutionGraph::new(&plan.graph)?;
+        // Weak: the backend holds a sender of requests, and the enumerators' thread ends when the last sender is gone.
+        coordinator::serve_splits(self.enumerators, self.requests, Arc::downgrade(&backend))?;
+        let timeout = configuration.get(&options::CANCELLATION_TIMEOUT);
+        let scheduler_options = SchedulerOptions { cancellation_timeout: Some(timeout).filter(|t| !t.is_zero()) };
+        let placement = place(&graph, workers);
+        let driver = Driver {
+            scheduler: JobScheduler::new(graph, placement, scheduler_options),
+            progress: Progress::new(&plan.graph, runtime, configuration.get(&options::PROGRESS_INTERVAL)),
+            backend,
+            commits: self.commits,
+            events_in: self.events_in,
+            started: Instant::now(),
+            timer: None,
+            interrupted: false,
+            limit,
+        };
+        Ok(driver.run(&self.events))
+    }
 }
 
 struct Driver {
@@ -130,7 +174,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn run(mut self, events: &Receiver<DriverEvent>) -> (JobReport, Driver) {
+    fn run(mut self, events: &Receiver<DriverEvent>) -> Outcome {
         let mut ended = self.tell(Event::Start);
         while ended.is_none() {
             let event = events.recv_timeout(self.patience());
@@ -145,7 +189,7 @@ impl Driver {
         if report.stuck_tasks.is_empty() && !self.out_of_memory(&report) {
             self.backend.finish();
         }
-        (report, self)
+        Outcome { report, metrics: self.backend.metrics(), usage: self.backend.usage(), interrupted: self.interrupted }
     }
 
     /// How long nothing may happen before something is due.
@@ -270,14 +314,6 @@ impl Driver {
                 None
             }
             Effect::JobEnded(report) => Some(report),
-        }
-    }
-
-    fn exit_code(&self, report: &JobReport) -> u8 {
-        match report.status {
-            JobStatus::Finished => exit::FINISHED,
-            _ if self.interrupted => exit::INTERRUPTED,
-            _ => exit::FAILED,
         }
     }
 }

@@ -75,9 +75,8 @@ impl Backend for InProcess {
     }
 
     fn answer_split(&self, task: TaskId, answer: SplitAnswer) {
-        if let Some(worker) = self.worker.get() {
-            worker.answer_split(task, answer);
-        }
+        // The first tasks ask while the last ones are still being started: their answer must not get lost.
+        self.worker.wait().answer_split(task, answer);
     }
 
     fn metrics(&self) -> Vec<(TaskId, MetricsSnapshot)> {

@@ -7,6 +7,7 @@
 mod arguments;
 mod backend;
 mod coordinator;
+mod describe;
 mod driver;
 mod in_process;
 mod memory;
@@ -21,6 +22,7 @@ mod worker_role;
 use std::ffi::OsString;
 use std::marker::PhantomData;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{ArgMatches, Command};
 use weir_config::Configuration;
@@ -30,6 +32,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use arguments::{Parsed, RuntimeArgs};
 pub(crate) use progress::clear_line;
+use summary::Summary;
 
 /// Exit codes of a job's executable.
 pub(crate) mod exit {
@@ -121,6 +124,9 @@ fn build_job(job: &Job, parsed: &Parsed) -> Result<(JobPlan, DriverSide, Configu
 
 /// The `fn main` of a job's executable: parses the command line, then drives the job or serves as a worker.
 pub fn main(jobs: Vec<Job>) -> ExitCode {
+    if let Some(role) = describe::asked_role() {
+        return ExitCode::from(describe::answer(&jobs, &role));
+    }
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let code = match arguments::parse(&jobs, arguments) {
         Ok(parsed) => run(&jobs, &parsed),
@@ -149,7 +155,39 @@ fn drive(job: &Job, parsed: &Parsed) -> Result<u8> {
         println!("{}", format.render(&plan.graph));
         return Ok(exit::FINISHED);
     }
-    driver::drive(plan, side, configuration, &parsed.runtime)
+    let plan = Arc::new(plan);
+    let outcome = driver::drive(&plan, &side, configuration, &parsed.runtime)?;
+    Summary::new(&plan.graph, &outcome).print(&parsed.runtime);
+    Ok(outcome.exit_code())
+}
+
+/// Builds a job and runs it to its end in this process, printing nothing: for tests of a job, with
+/// [`CollectSink`](crate::connectors::CollectSink) to look at its results.
+///
+/// ```
+/// use weir::prelude::*;
+///
+/// let (sink, results) = CollectSink::new();
+/// weir::run::in_process("doubles", |env| {
+///     env.from_collection([1u64, 2, 3]).map(|n| n * 2).sink(sink);
+///     Ok(())
+/// })?;
+/// assert_eq!(results.take_sorted(), [2, 4, 6]);
+/// # Ok::<(), weir::Error>(())
+/// ```
+///
+/// # Errors
+/// Whatever keeps the job from being built or from finishing; [`Error::Failed`] holds the report of a failed task.
+pub fn in_process(name: &str, build: impl FnOnce(&Environment) -> Result<()>) -> Result<()> {
+    let env = Environment::new(name, Configuration::new());
+    build(&env)?;
+    let (plan, side, configuration) = env.into_job()?;
+    let plan = Arc::new(plan);
+    let outcome = driver::drive_quietly(&plan, &side, &configuration)?;
+    match outcome.exit_code() {
+        exit::FINISHED => Ok(()),
+        _ => Err(Error::Failed(Summary::new(&plan.graph, &outcome).failure_text())),
+    }
 }
 
 /// What a job's builder and driver are told by the command line.

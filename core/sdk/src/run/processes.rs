@@ -23,7 +23,7 @@ use weir_proto::worker::{self as proto, to_driver, to_worker};
 use weir_proto::{job_graph_hash, read_frame, write_frame};
 
 use super::backend::{Backend, Usage};
-use super::driver::DriverEvent;
+use super::driver::{DriverEvent, Preparation};
 use super::memory::{self, Limit};
 use super::worker_role::{token_to_hex, variables};
 use super::{protocol, usage};
@@ -78,17 +78,15 @@ struct Started {
 
 impl Processes {
     /// Starts `count` workers and waits until each has built the same graph.
-    #[allow(clippy::too_many_arguments, reason = "called once, by the driver, with what it has")]
     pub(super) fn start(
         plan: &Arc<JobPlan>,
         count: u32,
-        run_id: &str,
         configuration: &Configuration,
-        timeout: Duration,
         limit: Option<Limit>,
-        events: Sender<DriverEvent>,
-        splits: Sender<TaskId>,
+        run: &Preparation,
     ) -> Result<Processes, TaskFailure> {
+        let run_id = &run.run_id;
+        let timeout = configuration.get(&options::WORKER_START_TIMEOUT);
         let folder = env::temp_dir().join(format!("weir-{run_id}"));
         let listener =
             listen(&folder).map_err(|e| failure(format!("no socket for workers in {} ({e})", folder.display())))?;
@@ -112,13 +110,13 @@ impl Processes {
         let processes = Processes {
             graph: plan.clone(),
             graph_hash: job_graph_hash(&plan.graph),
-            run_id: run_id.to_owned(),
+            run_id: run_id.clone(),
             workers,
             readers: Mutex::default(),
             folder,
             placement: OnceLock::new(),
         };
-        processes.listen_to_workers(limit, &events, &splits)?;
+        processes.listen_to_workers(limit, &run.events_in, &run.split_requests)?;
         Ok(processes)
     }
 

@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 use weir_dataflow::task::MetricsSnapshot;
-use weir_model::{JobGraph, JobStatus, OperatorKind, TaskId};
+use weir_model::{JobGraph, JobStatus, OperatorKind};
 use weir_scheduler::{FailureRecord, JobReport};
 
 use super::Runtime;
 use super::arguments::OutputFormat;
 use super::backend::Usage;
+use super::driver::Outcome;
 use super::progress::{VertexTotals, by_vertex, clear_line, count};
 use crate::error::Error;
 
@@ -21,14 +22,14 @@ pub(super) struct Summary<'a> {
 }
 
 impl<'a> Summary<'a> {
-    pub(super) fn new(
-        graph: &'a JobGraph,
-        report: &'a JobReport,
-        tasks: &[(TaskId, MetricsSnapshot)],
-        usage: Usage,
-        interrupted: bool,
-    ) -> Self {
-        Summary { graph, report, totals: by_vertex(graph, tasks), usage, interrupted }
+    pub(super) fn new(graph: &'a JobGraph, outcome: &'a Outcome) -> Self {
+        Summary {
+            graph,
+            report: &outcome.report,
+            totals: by_vertex(graph, &outcome.metrics),
+            usage: outcome.usage,
+            interrupted: outcome.interrupted,
+        }
     }
 
     /// Prints it where the options say. A failure is printed even when everything else is to be quiet.
@@ -70,7 +71,8 @@ impl<'a> Summary<'a> {
         }
     }
 
-    fn text(&self, quiet: bool) -> String {
+    /// Why the job failed and what did not stop; empty for a job that finished.
+    pub(super) fn failure_text(&self) -> String {
         let mut text = String::new();
         if let Some(root) = self.root_cause() {
             text.push_str(&format!("Job {} failed: {}\n", self.graph.name, root.to_string().trim_end()));
@@ -83,6 +85,11 @@ impl<'a> Summary<'a> {
             text.push_str("These tasks did not stop when they were told to and were ended by force (user code that blocks or loops?):\n");
             self.report.stuck_tasks.iter().for_each(|task| text.push_str(&format!("    {task}\n")));
         }
+        text
+    }
+
+    fn text(&self, quiet: bool) -> String {
+        let mut text = self.failure_text();
         if quiet {
             return text;
         }

@@ -54,11 +54,19 @@ struct Dialect {
 /// A quoted field may contain line ends, so a file cannot be cut at any of them: each file is read by one subtask,
 /// unless [`quoted_newlines(false)`](Self::quoted_newlines) promises that there are none.
 ///
-/// ```ignore
-/// #[derive(Deserialize, Record)]
-/// struct Flight { carrier: Text, dep_delay: Option<f64> }
+/// ```no_run
+/// # use weir::prelude::*;
+/// #[derive(serde::Deserialize, Record)]
+/// struct Flight {
+///     carrier: Text,
+///     dep_delay: Option<f64>,
+/// }
 ///
+/// # fn job(env: &Environment) -> weir::Result<()> {
 /// let flights = env.source(CsvSource::<Flight>::new("/data/flights.csv.gz").null_values(["NA"]));
+/// # flights.discard();
+/// # Ok(())
+/// # }
 /// ```
 pub struct CsvSource<T> {
     path: String,

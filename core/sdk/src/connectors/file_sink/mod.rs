@@ -31,9 +31,14 @@ pub use self::writer::FileWriter;
 /// one that another running job writes to is always refused. With several machines the directory must be on a file
 /// system that all of them share.
 ///
-/// ```ignore
+/// ```no_run
+/// # use weir::prelude::*;
+/// # fn job(env: &Environment) -> weir::Result<()> {
+/// # let (counts, flights) = (env.from_collection([1u64]), env.from_collection([1u64]));
 /// counts.sink(FileSink::text("/data/out"));
 /// flights.sink(FileSink::csv("/data/delays").overwrite(true).roll_at(256 << 20));
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct FileSink<F> {

@@ -31,8 +31,13 @@ const POLL: usize = 8192;
 /// with [`retries`](Self::retries) it connects again first. What was received cannot be received again, so lines are lost
 /// when the job fails, and a job that is restored continues with what the server sends then.
 ///
-/// ```ignore
+/// ```no_run
+/// # use weir::prelude::*;
+/// # fn job(env: &Environment) -> weir::Result<()> {
 /// let lines = env.source(SocketTextSource::new("localhost", 9999));
+/// # lines.discard();
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct SocketTextSource {

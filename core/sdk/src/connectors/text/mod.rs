@@ -51,8 +51,13 @@ pub enum InvalidUtf8 {
 /// A line costs no allocation: it is a slice of the block it was read in. Whoever keeps lines for long should
 /// [`detach`](Text::detach) them, so that the blocks can be reused.
 ///
-/// ```ignore
+/// ```no_run
+/// # use weir::prelude::*;
+/// # fn job(env: &Environment) -> weir::Result<()> {
 /// let lines = env.source(TextSource::new("/data/books"));
+/// # lines.discard();
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct TextSource {
