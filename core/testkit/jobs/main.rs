@@ -1,0 +1,49 @@
+//! Jobs for the end-to-end tests: what operators and exchanges do, plans, and everything that can go wrong.
+
+mod allocating;
+mod blocking;
+mod exchanges;
+mod operators;
+mod panicking;
+mod plans;
+mod sources_and_sinks;
+mod unbuildable;
+
+use allocating::{giant, hoards};
+use blocking::{blocks, slow, waits};
+use exchanges::exchanges;
+use operators::operators;
+use panicking::panics;
+use plans::plan;
+use sources_and_sinks::{large, numbers, prints, trickle, updates};
+use unbuildable::{
+    above_max, again_uid, builder_panics, clashes, no_sink, no_source, random, refuses, unread_side, unread_share, zero,
+};
+
+weir::main!(
+    operators,
+    exchanges,
+    plan,
+    numbers,
+    prints,
+    updates,
+    trickle,
+    large,
+    panics,
+    builder_panics,
+    blocks,
+    slow,
+    waits,
+    hoards,
+    giant,
+    random,
+    no_sink,
+    no_source,
+    unread_side,
+    unread_share,
+    again_uid,
+    zero,
+    above_max,
+    refuses,
+    clashes,
+);
