@@ -1,0 +1,147 @@
+//! What people who know Flink type, and what does it here.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Advice for a wrong command line, if a habit made it wrong.
+pub(crate) fn advice(words: &[OsString]) -> Option<String> {
+    let words: Vec<String> = words.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let (first, rest) = words.split_first()?;
+    if let Some((_, advice)) = COMMANDS.iter().find(|(names, _)| names.contains(&first.as_str())) {
+        return Some(format!("`weir {first}`: {advice}"));
+    }
+    if !matches!(first.as_str(), "run" | "info") {
+        return None;
+    }
+    let before_the_jobs_own = || rest.iter().take_while(|word| *word != "--");
+    let of_flags = before_the_jobs_own().filter_map(|word| of_flag(word));
+    let of_files = before_the_jobs_own().filter_map(|word| foreign_artifact(Path::new(word)));
+    let mut all: Vec<String> = of_flags.chain(of_files).collect();
+    all.dedup();
+    match all.as_slice() {
+        [] => argument_without_dashes(first, rest),
+        [only] => Some(only.clone()),
+        several => Some(format!("these belong to Flink:\n  {}", several.join("\n  "))),
+    }
+}
+
+const NO_CLUSTER: &str = "there is no cluster yet: `weir run` runs a job embedded, in a process of its own on this machine, and is attached to it. \
+     Ctrl-C, or SIGINT to that process, ends it cleanly";
+const NO_CHECKPOINTS: &str =
+    "there are no checkpoints and savepoints yet: a job starts from the beginning of its input";
+
+/// First words that are no command here.
+const COMMANDS: [(&[&str], &str); 6] = [
+    (&["list", "cancel", "status", "logs", "ps", "kill"], NO_CLUSTER),
+    (&["stop", "savepoint", "checkpoint"], NO_CHECKPOINTS),
+    (&["jobmanager", "taskmanager", "local", "session", "start-cluster", "plugins", "yarn-session"], NO_CLUSTER),
+    (
+        &["run-application"],
+        "run the job embedded with `weir run ARTIFACT`; there is no cluster yet that it could be an application on",
+    ),
+    (&["build"], "`weir run CRATE_DIR` builds a crate and runs it; `cargo build` only builds it"),
+    (&["plan", "explain"], "a job's plan is shown by `weir info ARTIFACT|CRATE_DIR`"),
+];
+
+const JAVA: &str = "a job is an executable or a crate written in Rust: `weir run ARTIFACT|CRATE_DIR`";
+
+/// Flags of `flink run` and what to do instead. Those of YARN sessions begin with `-y`.
+const FLAGS: [(&[&str], &str); 11] = [
+    (&["-c", "--class"], "the job of an executable that has several is chosen by --job NAME"),
+    (
+        &["-d", "--detached"],
+        "a job runs attached, as there is no cluster yet; let the shell detach it: nohup weir run … &",
+    ),
+    (
+        &["-m", "--jobmanager", "-t", "--target", "-e", "--executor", "-z", "--zookeeperNamespace"],
+        "there is no cluster yet; leave it out: jobs run embedded on this machine",
+    ),
+    (
+        &["-s", "--fromSavepoint", "-n", "--allowNonRestoredState", "-rm", "--restoreMode", "-cm", "--claimMode"],
+        NO_CHECKPOINTS,
+    ),
+    (&["-C", "--classpath", "-j", "--jarfile", "--jar"], JAVA),
+    (&["-py", "--python", "-pym", "--pyModule", "-pyfs", "--pyFiles"], JAVA),
+    (&["-sae", "--shutdownOnAttachedExit"], "it is what happens anyway: a job ends with its process"),
+    (&["-a", "--arguments"], "a job's own arguments follow `--`: weir run ARTIFACT -- --input FILE"),
+    (&["-yD"], "options are set by -D KEY=VALUE"),
+    (
+        &["-ys", "--yarnslots", "-yn", "--yarncontainer"],
+        "how parallel a job runs is set by -p N, its processes by --workers N",
+    ),
+    (
+        &["-yjm", "--yarnjobManagerMemory", "-ytm", "--yarntaskManagerMemory"],
+        "a job's memory is limited by -D taskmanager.memory.process.size=SIZE",
+    ),
+];
+
+const YARN: &str = "there is no YARN provider yet; leave it out: jobs run embedded on this machine";
+
+fn of_flag(word: &str) -> Option<String> {
+    let name = word.split('=').next().unwrap_or(word);
+    let known =
+        FLAGS.iter().find(|(names, _)| names.contains(&name) || (name.starts_with("-yD") && names.contains(&"-yD")));
+    let is_yarn = (name.starts_with("-y") && name.len() > 2) || name.starts_with("--yarn");
+    let advice = known.map(|(_, advice)| *advice).or(is_yarn.then_some(YARN))?;
+    Some(format!("`{name}`: {advice}"))
+}
+
+/// What is said about a file that a job of Flink may be.
+pub(crate) fn foreign_artifact(path: &Path) -> Option<String> {
+    let what = match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        "jar" => "a Java archive",
+        "py" => "a Python program",
+        "sql" => "a SQL script",
+        _ => return None,
+    };
+    Some(format!("{} is {what}: {JAVA}", path.display()))
+}
+
+/// `weir run ARTIFACT input.txt`: the second one is no flag, so it is meant for the job.
+fn argument_without_dashes(command: &str, rest: &[String]) -> Option<String> {
+    if rest.iter().any(|word| word == "--" || word.starts_with('-')) {
+        return None;
+    }
+    match rest {
+        [artifact, own @ ..] if !own.is_empty() => {
+            Some(format!("a job's own arguments follow `--`: weir {command} {artifact} -- {}", own.join(" ")))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str, expect: Option<&str>) {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        match (advice(&words), expect) {
+            (Some(found), Some(part)) => assert!(found.contains(part), "{line}: {found:?} lacks {part:?}"),
+            (None, None) => {}
+            (found, expect) => panic!("{line}: found {found:?}, expected {expect:?}"),
+        }
+    }
+
+    #[test]
+    fn habits_of_flink_are_answered() {
+        check("weir list", Some("there is no cluster yet"));
+        check("weir savepoint abc", Some("no checkpoints and savepoints yet"));
+        check("weir run -c org.Job x.jar", Some("--job NAME"));
+        check("weir run -c org.Job x.jar", Some("x.jar is a Java archive"));
+        check("weir run -yqu root wordcount", Some("`-yqu`: there is no YARN provider yet"));
+        check("weir run -yDa=b wordcount", Some("-D KEY=VALUE"));
+        check("weir run --yarnqueue=root wordcount", Some("`--yarnqueue`: there is no YARN"));
+        check("weir run -m yarn-cluster wordcount", Some("leave it out"));
+        check("weir run wordcount input.txt", Some("weir run wordcount -- input.txt"));
+    }
+
+    #[test]
+    fn other_mistakes_are_left_to_the_parser() {
+        check("weir", None);
+        check("weir rum", None);
+        check("weir run --paralelism 3 wordcount", None);
+        check("weir run wordcount --nonsense -- -c x.jar", None);
+        check("weir config -c", None);
+    }
+}
