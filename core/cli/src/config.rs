@@ -11,7 +11,7 @@ use crate::text;
 const WIDTH: usize = 100;
 
 pub(crate) fn config(arguments: &ConfigArgs) -> anyhow::Result<u8> {
-    let configuration = effective(&arguments.define).map_err(|error| usage(error.to_string()))?;
+    let configuration = effective(&arguments.define)?;
     let rows: Vec<Row> = match &arguments.key {
         Some(key) => vec![Row::new(find(key)?, &configuration)],
         None => all_options().iter().map(|option| Row::new(*option, &configuration)).collect(),
@@ -27,11 +27,14 @@ pub(crate) fn config(arguments: &ConfigArgs) -> anyhow::Result<u8> {
 }
 
 /// The options as a job would have them that is started from here with these arguments.
-fn effective(define: &[String]) -> Result<Configuration, ConfigError> {
+fn effective(define: &[String]) -> anyhow::Result<Configuration> {
+    let wrong = |error: ConfigError| usage(error.to_string());
     let mut configuration = Configuration::new();
     let variables = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    configuration.set_environment(variables)?;
-    define.iter().try_for_each(|argument| configuration.set_argument(argument))?;
+    configuration.set_environment(variables).map_err(wrong)?;
+    for argument in define {
+        configuration.set_argument(argument).map_err(wrong)?;
+    }
     Ok(configuration)
 }
 
