@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_model::{ExecutionState, FailureKind, TaskFailure, TaskId};
+use weir_model::{ExecutionState, FailureKind, JobStatus, TaskFailure, TaskId};
 
 use super::JobScheduler;
 use crate::Effect;
@@ -104,8 +104,15 @@ impl JobScheduler {
                 unexpected += 1;
             }
         }
-        if unexpected > 0 {
-            let others = if unexpected == 1 { String::new() } else { format!(" and {} other tasks", unexpected - 1) };
+        // If all that is known so far are broken connections, this is why they broke.
+        let explains = self.status == JobStatus::Failing
+            && self.failures.iter().all(|record| record.failure.kind == FailureKind::Network);
+        if unexpected > 0 || explains {
+            let others = match on_it.len() - 1 {
+                0 => String::new(),
+                1 => " and another one".to_owned(),
+                n => format!(" and {n} others"),
+            };
             let message = format!("worker {worker}, which ran this task{others}, was lost: {reason}");
             self.record(Some(first), TaskFailure::new(FailureKind::Worker, message), now);
             self.fail(now, effects);

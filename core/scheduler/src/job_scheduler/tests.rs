@@ -181,13 +181,24 @@ fn a_lost_worker_fails_the_job_with_one_failure() {
     assert_eq!(effects[1], Effect::CancelTasks(vec![on(1, &[task(1, 1)])]));
     let record = &scheduler.failures()[0];
     assert_eq!(record.failure.kind, FailureKind::Worker);
-    let expect = "worker 0, which ran this task and 1 other tasks, was lost: killed by signal 9";
+    let expect = "worker 0, which ran this task and another one, was lost: killed by signal 9";
     assert_eq!(record.failure.message, expect);
     assert_eq!(scheduler.on_event(lost(0), NOW), []);
     assert_eq!(scheduler.on_event(lost(77), NOW), []);
     // The other worker ends while its task is being canceled: that is what was wanted, not a second failure.
     let report = end(&mut scheduler, [lost(1)]);
     assert_eq!((report.status, report.failures.len()), (JobStatus::Failed, 1));
+}
+
+#[test]
+fn a_lost_worker_explains_the_connections_that_broke_with_it() {
+    let mut scheduler = running();
+    let broken = TaskFailure::new(FailureKind::Network, "closed");
+    scheduler.on_event(Event::TaskFailed { task: task(0, 0), failure: broken }, NOW);
+    let lost = Event::WorkerLost { worker: 1, reason: "killed by signal 9".to_owned() };
+    let report = end(&mut scheduler, [lost, Event::TaskCanceled(task(1, 0))]);
+    let root = report.root_cause().map(|record| (record.failure.kind, record.worker));
+    assert_eq!(root, Some((FailureKind::Worker, Some(1))));
 }
 
 #[test]
