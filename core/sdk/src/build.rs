@@ -166,13 +166,15 @@ impl StreamGraph {
         // The last node of an unfinished chain is the one to name.
         let loose = covered.iter().rposition(|c| !c);
         let unread = self.edges.values().find(|edge| edge.target.is_none()).map(|edge| edge.source as usize);
-        match loose.or(unread) {
-            None => Ok(()),
-            Some(node) => Err(Error::Build(format!(
-                "nothing reads the output of operator `{}`; end the stream with a sink such as `.print()`, `.write_text(…)` or `.discard()`",
-                self.nodes[node].name
-            ))),
-        }
+        let (node, what) = match (loose, unread) {
+            (None, None) => return Ok(()),
+            (Some(node), _) => (node, "the output"),
+            (None, Some(node)) => (node, "one of the outputs (a side output, or the stream behind an exchange)"),
+        };
+        Err(Error::Build(format!(
+            "nothing reads {what} of operator `{}`; end the stream with a sink such as `.print()`, `.write_text(…)` or `.discard()`",
+            self.nodes[node].name
+        )))
     }
 }
 

@@ -6,7 +6,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use weir_config::{Configuration, Origin, options};
 use weir_model::JobGraph;
 
-use super::{Job, exit};
+use super::{Job, exit, terminal};
 use crate::error::Result;
 
 /// The heading of the runtime's options in `--help`.
@@ -124,10 +124,10 @@ impl Stop {
     /// Prints it and returns the exit code.
     pub(super) fn print(self) -> u8 {
         if self.is_error {
-            eprintln!("{}", self.text.trim_end());
+            terminal::err(self.text.trim_end());
             exit::USAGE
         } else {
-            println!("{}", self.text.trim_end());
+            terminal::out(self.text.trim_end());
             exit::FINISHED
         }
     }

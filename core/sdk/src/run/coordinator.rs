@@ -1,12 +1,11 @@
 //! The coordinator: enumerators and committers of one run, on threads of their own so that slow storage delays nothing else.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
-use weir_dataflow::failure::{FailureKind, TaskFailure};
+use weir_dataflow::failure::{self, FailureKind, TaskFailure};
 use weir_dataflow::plan::DriverSide;
 use weir_dataflow::sink::{Committable, Committer, CommitterContext, SinkError};
 use weir_dataflow::source::{EnumeratorContext, ErasedEnumerator, SplitAnswer};
@@ -14,6 +13,7 @@ use weir_model::{JobGraph, TaskId};
 
 use super::backend::Backend;
 use super::driver::DriverEvent;
+use super::terminal;
 use crate::error::Result;
 
 /// The enumerators of a run, by vertex.
@@ -39,8 +39,8 @@ pub(super) fn serve_splits(
         for task in requests {
             let answer = match enumerators.get_mut(&task.vertex) {
                 None => SplitAnswer::Failed(format!("vertex {} asked for a split but has no source", task.vertex)),
-                Some(enumerator) => catch_unwind(AssertUnwindSafe(|| enumerator.next_split(task.subtask)))
-                    .unwrap_or_else(|_| SplitAnswer::Failed("the source's enumerator panicked; see above".into())),
+                Some(enumerator) => failure::catch(|| Ok(enumerator.next_split(task.subtask)), |_| String::new())
+                    .unwrap_or_else(|error| SplitAnswer::Failed(format!("the source's enumerator {error}"))),
             };
             let Some(backend) = backend.upgrade() else { return };
             backend.answer_split(task, answer);
@@ -50,9 +50,10 @@ pub(super) fn serve_splits(
 }
 
 /// The committers of a run and what waits to be committed. Shared with the signal thread, which may have to discard it.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Commits(Arc<Mutex<Pending>>);
 
+#[derive(Default)]
 struct Pending {
     committers: BTreeMap<u32, Box<dyn Committer>>,
     committables: BTreeMap<u32, Vec<Vec<u8>>>,
@@ -61,8 +62,8 @@ struct Pending {
 
 impl Commits {
     /// Opens every sink's committer. An output that cannot be written fails the job before anything starts.
-    pub(super) fn open(side: &DriverSide, run_id: &str) -> Result<Commits> {
-        let mut pending = Pending { committers: BTreeMap::new(), committables: BTreeMap::new(), committed: Vec::new() };
+    pub(super) fn open(&self, side: &DriverSide, run_id: &str) -> Result<()> {
+        let mut pending = self.lock();
         let context = CommitterContext { run_id: run_id.to_owned() };
         for (&node, sink) in &side.sinks {
             match sink.create_committer(&context) {
@@ -74,7 +75,7 @@ impl Commits {
                 }
             }
         }
-        Ok(Commits(Arc::new(Mutex::new(pending))))
+        Ok(())
     }
 
     /// Keeps what a task's sinks prepared.
@@ -89,13 +90,13 @@ impl Commits {
     pub(super) fn commit(&self, events: Sender<DriverEvent>) {
         let this = self.clone();
         let run = move || {
-            let result = catch_unwind(AssertUnwindSafe(|| this.lock().commit()))
-                .unwrap_or_else(|_| Err(SinkError::new("the sink's committer panicked; see above")));
+            let result = failure::catch(|| Ok(this.lock().commit()), |_| String::new())
+                .unwrap_or_else(|error| Err(SinkError::new(format!("the sink's committer {error}"))));
             let result = result.map_err(|error| TaskFailure::new(FailureKind::Sink, error));
             let _ = events.send(DriverEvent::CommitDone(result));
         };
         if let Err(error) = thread::Builder::new().name("weir-committer".into()).spawn(run.clone()) {
-            eprintln!("warning: no thread could be started for the commit ({error}); committing here");
+            terminal::err(format!("warning: no thread could be started for the commit ({error}); committing here"));
             run();
         }
     }

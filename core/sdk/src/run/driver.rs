@@ -16,9 +16,9 @@ use super::backend::{Backend, Usage};
 use super::coordinator::{self, Commits, Enumerators};
 use super::in_process::InProcess;
 use super::memory::{self, Limit};
-use super::processes::Processes;
+use super::processes::{self, Processes};
 use super::progress::Progress;
-use super::{Runtime, exit, signals};
+use super::{Runtime, author_code, exit, signals};
 use crate::error::Result;
 
 /// What happens to a run.
@@ -76,9 +76,14 @@ pub(super) fn drive(
     runtime: &Runtime,
 ) -> Result<Outcome> {
     configuration.set_value(&options::CANCELLATION_TIMEOUT, EMBEDDED_CANCELLATION_TIMEOUT, Origin::Default)?;
-    let run = Preparation::new(plan, side)?;
-    let last_rites = run.commits.clone();
-    signals::watch(run.events_in.clone(), move || last_rites.discard())?;
+    let mut run = Preparation::new();
+    let (commits, folder) = (run.commits.clone(), processes::folder(&run.run_id));
+    // Before the outputs are opened: whatever is made from here on is also removed.
+    signals::watch(run.events_in.clone(), move || {
+        commits.discard();
+        let _ = std::fs::remove_dir_all(&folder);
+    })?;
+    run.open(plan, side)?;
     let workers = NonZeroU32::new(configuration.get(&options::EMBEDDED_WORKERS)).unwrap_or(NonZeroU32::MIN);
     let limit = Limit::new(configuration.get(&options::PROCESS_MEMORY).map(|size| size.0), workers.get());
     let started = if workers.get() == 1 {
@@ -101,12 +106,13 @@ pub(super) fn drive(
 
 /// Runs a job to its end inside a process that does other things as well, such as a test.
 pub(super) fn drive_quietly(plan: &Arc<JobPlan>, side: &DriverSide, configuration: &Configuration) -> Result<Outcome> {
-    let run = Preparation::new(plan, side)?;
+    let mut run = Preparation::new();
+    run.open(plan, side)?;
     let backend = run.in_process(plan);
     run.run(plan, backend, NonZeroU32::MIN, None, configuration, &Runtime::quiet())
 }
 
-/// A run whose inputs and outputs were looked at, before anything is started.
+/// A run before anything is started.
 pub(super) struct Preparation {
     pub(super) run_id: String,
     pub(super) events_in: Sender<DriverEvent>,
@@ -118,13 +124,24 @@ pub(super) struct Preparation {
 }
 
 impl Preparation {
-    fn new(plan: &JobPlan, side: &DriverSide) -> Result<Preparation> {
-        let run_id = new_run_id();
-        let enumerators = coordinator::open_enumerators(side, &plan.graph)?;
-        let commits = Commits::open(side, &run_id)?;
+    fn new() -> Preparation {
         let (events_in, events) = channel();
         let (split_requests, requests) = channel();
-        Ok(Preparation { run_id, events_in, split_requests, events, requests, enumerators, commits })
+        Preparation {
+            run_id: new_run_id(),
+            events_in,
+            split_requests,
+            events,
+            requests,
+            enumerators: Enumerators::new(),
+            commits: Commits::default(),
+        }
+    }
+
+    /// Looks at inputs and outputs.
+    fn open(&mut self, plan: &JobPlan, side: &DriverSide) -> Result<()> {
+        self.enumerators = author_code("a source", || coordinator::open_enumerators(side, &plan.graph))?;
+        author_code("a sink", || self.commits.open(side, &self.run_id))
     }
 
     fn in_process(&self, plan: &Arc<JobPlan>) -> Arc<dyn Backend> {
@@ -264,8 +281,9 @@ impl Driver {
             self.backend.kill(&[worker]);
             return self.tell(Event::WorkerLost { worker, reason });
         }
-        let ended = self.tell(Event::WorkerLost { worker, reason });
-        ended.or_else(|| self.tell(Event::CancelRequested))
+        // The failure says why, and giving up the worker, this very process, ends every task without waiting for it.
+        let failed = self.tell(Event::GlobalFailure(TaskFailure::new(FailureKind::Worker, &reason)));
+        failed.or_else(|| self.tell(Event::WorkerLost { worker, reason }))
     }
 
     fn out_of_memory(&self, report: &JobReport) -> bool {

@@ -16,16 +16,19 @@ mod progress;
 mod protocol;
 mod signals;
 mod summary;
+mod terminal;
 mod usage;
 mod worker_role;
 
 use std::ffi::OsString;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{ArgMatches, Command};
 use weir_config::Configuration;
+use weir_dataflow::failure;
 use weir_dataflow::plan::{DriverSide, JobPlan};
 
 use crate::environment::Environment;
@@ -117,9 +120,19 @@ impl<M, F: JobFunction<M>> Builder for TypedBuilder<F, M> {
 
 /// Builds the chosen job.
 fn build_job(job: &Job, parsed: &Parsed) -> Result<(JobPlan, DriverSide, Configuration)> {
-    let env = Environment::new(job.name, parsed.runtime.configuration()?);
-    job.builder.build(&env, &parsed.matches)?;
-    env.into_job()
+    author_code("the job's function", || {
+        let env = Environment::new(job.name, parsed.runtime.configuration()?);
+        job.builder.build(&env, &parsed.matches)?;
+        env.into_job()
+    })
+}
+
+/// Runs code that somebody else wrote outside of any task; a panic in it is an error like others.
+fn author_code<R>(whose: &str, code: impl FnOnce() -> Result<R>) -> Result<R> {
+    match failure::catch(|| Ok(code()), |_| String::new()) {
+        Ok(result) => result,
+        Err(error) => Err(Error::Job(format!("{whose} {error}"))),
+    }
 }
 
 /// The `fn main` of a job's executable: parses the command line, then drives the job or serves as a worker.
@@ -152,10 +165,13 @@ fn run(jobs: &[Job], parsed: &Parsed) -> u8 {
 fn drive(job: &Job, parsed: &Parsed) -> Result<u8> {
     let (plan, side, configuration) = build_job(job, parsed)?;
     if let Some(format) = parsed.runtime.explain {
-        println!("{}", format.render(&plan.graph));
+        terminal::out(format.render(&plan.graph));
         return Ok(exit::FINISHED);
     }
     let plan = Arc::new(plan);
+    // Not dropped: the process ends anyway, and an author's `Drop` that panics must not change how the job ended.
+    std::mem::forget(plan.clone());
+    let side = ManuallyDrop::new(side);
     let outcome = driver::drive(&plan, &side, configuration, &parsed.runtime)?;
     Summary::new(&plan.graph, &outcome).print(&parsed.runtime);
     Ok(outcome.exit_code())

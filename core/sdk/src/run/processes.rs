@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,8 +25,8 @@ use weir_proto::{job_graph_hash, read_frame, write_frame};
 use super::backend::{Backend, Usage};
 use super::driver::{DriverEvent, Preparation};
 use super::memory::{self, Limit};
-use super::worker_role::{token_to_hex, variables};
-use super::{protocol, usage};
+use super::worker_role::{self, token_to_hex, variables};
+use super::{protocol, terminal, usage};
 
 /// Lines of a worker's standard error that are kept for the report of its end.
 const LAST_LINES: usize = 20;
@@ -87,7 +87,7 @@ impl Processes {
     ) -> Result<Processes, TaskFailure> {
         let run_id = &run.run_id;
         let timeout = configuration.get(&options::WORKER_START_TIMEOUT);
-        let folder = env::temp_dir().join(format!("weir-{run_id}"));
+        let folder = folder(run_id);
         let listener =
             listen(&folder).map_err(|e| failure(format!("no socket for workers in {} ({e})", folder.display())))?;
         let token = JobToken::random().map_err(|e| failure(format!("no random secret for the run ({e})")))?;
@@ -320,6 +320,11 @@ fn signal_name(signal: i32) -> &'static str {
     }
 }
 
+/// Where the socket of a run is while its workers start.
+pub(super) fn folder(run_id: &str) -> PathBuf {
+    env::temp_dir().join(format!("weir-{run_id}"))
+}
+
 /// Opens the socket in a folder that only this user can enter.
 fn listen(folder: &PathBuf) -> io::Result<UnixListener> {
     use std::os::unix::fs::DirBuilderExt;
@@ -345,6 +350,9 @@ fn spawn(
         .env(variables::TOKEN, token_to_hex(token))
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
+    let driver = std::process::id();
+    // SAFETY: the closure only makes calls that are async-signal-safe, and touches no memory of the parent's.
+    unsafe { command.pre_exec(move || worker_role::bind_to_driver(driver)) };
     if let Some(parallelism) = configuration.get(&options::PARALLELISM_DEFAULT) {
         // A worker in another control group may see another number of cores.
         command.env("WEIR_CONF_PARALLELISM_DEFAULT", parallelism.to_string());
@@ -368,7 +376,7 @@ fn follow_stderr(stderr: ChildStderr, last_lines: &Arc<Mutex<VecDeque<String>>>)
         while reader.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
             line.clear();
-            eprintln!("{text}");
+            terminal::err(&text);
             let mut kept = lock(&last_lines);
             if kept.len() == LAST_LINES {
                 kept.pop_front();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use weir_dataflow::task::MetricsSnapshot;
 use weir_model::{JobGraph, JobStatus, TaskId};
 
-use super::Runtime;
 use super::arguments::OutputFormat;
+use super::{Runtime, terminal};
 
 /// Lines outside a terminal appear this many times less often than updates on one.
 const PLAIN_EVERY: u32 = 10;
@@ -121,7 +121,7 @@ impl Progress {
     /// Prints a line about something that happened.
     pub(super) fn note(&self, text: &str) {
         clear_line();
-        eprintln!("{text}");
+        terminal::err(text);
     }
 
     /// Takes the progress line away for good.

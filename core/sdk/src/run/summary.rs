@@ -5,11 +5,11 @@ use weir_dataflow::task::MetricsSnapshot;
 use weir_model::{JobGraph, JobStatus, OperatorKind};
 use weir_scheduler::{FailureRecord, JobReport};
 
-use super::Runtime;
 use super::arguments::OutputFormat;
 use super::backend::Usage;
 use super::driver::Outcome;
 use super::progress::{VertexTotals, by_vertex, clear_line, count};
+use super::{Runtime, terminal};
 use crate::error::Error;
 
 /// The end of a run.
@@ -36,11 +36,11 @@ impl<'a> Summary<'a> {
     pub(super) fn print(&self, runtime: &Runtime) {
         clear_line();
         match runtime.output {
-            OutputFormat::Json => println!("{}", self.json()),
+            OutputFormat::Json => terminal::out(self.json()),
             OutputFormat::Text => {
                 let text = self.text(runtime.quiet);
                 if !text.is_empty() {
-                    eprintln!("{}", text.trim_end());
+                    terminal::err(text.trim_end());
                 }
             }
         }
@@ -78,7 +78,8 @@ impl<'a> Summary<'a> {
             text.push_str(&format!("Job {} failed: {}\n", self.graph.name, root.to_string().trim_end()));
             let others = self.report.failures.len() as u64 + self.report.more_failures - 1;
             if others > 0 {
-                text.push_str(&format!("    ({others} more failures followed; --output json lists them)\n"));
+                let s = if others == 1 { "" } else { "s" };
+                text.push_str(&format!("    ({others} more failure{s} followed; --output json lists them)\n"));
             }
         }
         if !self.report.stuck_tasks.is_empty() {
@@ -178,8 +179,8 @@ fn failure_json(record: &FailureRecord) -> Value {
 pub(super) fn print_error(job: &str, runtime: &Runtime, error: &Error) {
     match runtime.output {
         OutputFormat::Json => {
-            println!("{}", json!({ "job": job, "status": "failed", "root_cause": { "message": error.to_string() } }));
+            terminal::out(json!({ "job": job, "status": "failed", "root_cause": { "message": error.to_string() } }));
         }
-        OutputFormat::Text => eprintln!("Job {job} cannot start: {error}"),
+        OutputFormat::Text => terminal::err(format!("Job {job} cannot start: {error}")),
     }
 }

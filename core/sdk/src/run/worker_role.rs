@@ -16,7 +16,7 @@ use weir_proto::worker::{self as proto, to_driver, to_worker};
 use weir_proto::{job_graph_hash, read_frame, write_frame};
 
 use super::arguments::Parsed;
-use super::{Job, build_job, exit, protocol, usage};
+use super::{Job, build_job, exit, protocol, terminal, usage};
 
 /// Environment variables by which a driver tells a process to be a worker.
 pub(super) mod variables {
@@ -62,28 +62,33 @@ type WorkerResult<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Runs this process as a worker until its driver says that everything is done, or is gone.
 pub(super) fn serve(job: &Job, parsed: &Parsed, seat: Seat) -> u8 {
-    leave_signals_to_the_driver();
     match try_serve(job, parsed, &seat) {
         Ok(()) => exit::FINISHED,
         Err(error) => {
-            eprintln!("worker {}: {error}", seat.index);
+            terminal::err(format!("worker {}: {error}", seat.index));
             exit::FAILED
         }
     }
 }
 
-/// Ctrl-C reaches every process of the terminal, but only the driver decides; and without a driver a worker has no purpose.
-fn leave_signals_to_the_driver() {
-    // SAFETY: both calls only set attributes of this process.
-    unsafe {
+/// Called in the new process before it becomes a worker; only async-signal-safe calls. Ctrl-C reaches every process of the
+/// terminal, but only the driver decides; and without a driver a worker has no purpose.
+pub(super) fn bind_to_driver(driver: u32) -> std::io::Result<()> {
+    // SAFETY: the calls only set and read attributes of this process. Both settings outlive `exec`.
+    let parent = unsafe {
         libc::signal(libc::SIGINT, libc::SIG_IGN);
         #[cfg(target_os = "linux")]
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-    }
+        libc::getppid()
+    };
+    // The driver may have ended before the setting that would have told.
+    if u32::try_from(parent) == Ok(driver) { Ok(()) } else { Err(std::io::Error::from_raw_os_error(libc::ESRCH)) }
 }
 
 fn try_serve(job: &Job, parsed: &Parsed, seat: &Seat) -> WorkerResult<()> {
-    let (plan, _side, configuration) = build_job(job, parsed)?;
+    let (plan, side, configuration) = build_job(job, parsed)?;
+    // Not dropped: the process ends anyway, and an author's `Drop` that panics must not change how the job ended.
+    std::mem::forget(side);
     let stream = UnixStream::connect(&seat.socket)
         .map_err(|e| format!("the driver cannot be reached at {} ({e})", seat.socket.display()))?;
     let network = Network::start(NetworkOptions::new(seat.token))?;
@@ -98,6 +103,7 @@ fn try_serve(job: &Job, parsed: &Parsed, seat: &Seat) -> WorkerResult<()> {
         worker_index: seat.index,
     }))?;
     let plan = Arc::new(plan);
+    std::mem::forget(plan.clone());
     let Some(deploy) = await_deploy(&mut incoming)? else { return Ok(()) };
     if deploy.job_graph_hash != hash {
         return Err("the driver deployed another graph than this worker built".into());
@@ -145,7 +151,7 @@ fn follow_orders(incoming: &mut UnixStream, worker: &Worker) -> WorkerResult<()>
         let frame = read_frame::<proto::ToWorker>(incoming)?;
         match frame.map(|frame| frame.message) {
             None => {
-                eprintln!("worker: the driver is gone; stopping");
+                terminal::err("worker: the driver is gone; stopping");
                 process::exit(i32::from(exit::FAILED));
             }
             Some(Some(to_worker::Message::SplitResponse(response))) => {
