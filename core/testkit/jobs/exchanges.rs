@@ -26,7 +26,11 @@ pub struct Options {
 pub fn exchanges(env: &Environment, options: Options) -> weir::Result<()> {
     let words = env.generate(options.count, |n| n).parallelism(options.from).map(|n| format!("record {n}"));
     if options.case == "key_by" {
-        words.key_by(|word| word.len() as u64 * 31 + u64::from(word.as_bytes()[word.len() - 1])).process(Subtask).parallelism(options.to).write_text(&options.out);
+        words
+            .key_by(|word| word.len() as u64 * 31 + u64::from(word.as_bytes()[word.len() - 1]))
+            .process(Subtask)
+            .parallelism(options.to)
+            .write_text(&options.out);
         return Ok(());
     }
     let exchanged = match options.case.as_str() {

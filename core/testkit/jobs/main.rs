@@ -17,7 +17,7 @@ use panicking::panics;
 use plans::plan;
 use sources_and_sinks::{large, numbers, prints, trickle, updates};
 use unbuildable::{
-    above_max, again_uid, builder_panics, clashes, no_sink, no_source, random, refuses, unread_side, unread_share, zero,
+    above_max, again_uid, builder_panics, clashes, no_sink, no_source, random, refuses, unread_share, unread_side, zero,
 };
 
 weir::main!(

@@ -61,9 +61,11 @@ pub fn operators(env: &Environment, options: Options) -> weir::Result<()> {
         "side" => {
             let odd = OutputTag::<u64>::new("odd");
             let to = odd.clone();
-            let split = numbers.process_with(move |n: u64, context: &mut ProcessContext<u64>| {
-                if n % 2 == 0 { context.emit(n) } else { context.emit_to(&to, n) }
-            });
+            let split = numbers.process_with(
+                move |n: u64, context: &mut ProcessContext<u64>| {
+                    if n % 2 == 0 { context.emit(n) } else { context.emit_to(&to, n) }
+                },
+            );
             let (even, odd) = split.side_output(&odd);
             let even = even.map(|n| format!("even {n}"));
             even.union(odd.map(|n| format!("odd {n}"))).write_text(out);
@@ -89,7 +91,10 @@ pub fn operators(env: &Environment, options: Options) -> weir::Result<()> {
         }
         "connect_flat_map" => {
             let words = env.from_collection(["a", "b", "c"].map(str::to_owned));
-            numbers.connect(words).flat_map(|n| (n % 2 == 0).then(|| n.to_string()), |w| [w.clone(), w]).write_text(out);
+            numbers
+                .connect(words)
+                .flat_map(|n| (n % 2 == 0).then(|| n.to_string()), |w| [w.clone(), w])
+                .write_text(out);
         }
         "connect_process" => {
             let names = env.from_collection((0..7_u64).map(|n| (n, format!("name {n}"))));

@@ -36,7 +36,9 @@ pub fn panics(env: &Environment, options: Options) -> weir::Result<()> {
             numbers.connect(others).map(fussy, |n| n).name("fussy connected").discard();
         }
         "display" => drop(numbers.map(Unprintable).name("unprintable").print()),
-        "record_drop" => drop(numbers.map(Precious).name("precious").filter(|p| p.0 % 2 == 1).name("dropping").discard()),
+        "record_drop" => {
+            drop(numbers.map(Precious).name("precious").filter(|p| p.0 % 2 == 1).name("dropping").discard())
+        }
         "capture_drop" => {
             let captured = Captured;
             let touch = move |n| {
@@ -45,9 +47,9 @@ pub fn panics(env: &Environment, options: Options) -> weir::Result<()> {
             };
             numbers.map(touch).name("capturing").discard();
         }
-        "not_text" => drop(
-            numbers.map(|n| if n == 500 { std::panic::panic_any(n) } else { n }).name("not text").discard(),
-        ),
+        "not_text" => {
+            drop(numbers.map(|n| if n == 500 { std::panic::panic_any(n) } else { n }).name("not text").discard())
+        }
         other => return Err(weir::Error::job(format!("there is no place {other}"))),
     }
     Ok(())

@@ -23,7 +23,7 @@ pub fn plan(env: &Environment) -> weir::Result<()> {
         .map(|n| n * 5)
         .name("grouped")
         .slot_sharing_group("gpu")
-        .key_by(|n| n % 5)
+        .key_by(|n| n % 7)
         .count()
         .name("per key")
         .parallelism(4)

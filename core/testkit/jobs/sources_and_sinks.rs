@@ -33,7 +33,10 @@ pub fn numbers(env: &Environment, options: Numbers) -> weir::Result<()> {
     if let Some(rate) = options.rate {
         source = source.rate(rate);
     }
-    env.source(source).rebalance().map(|n| format!("number {n}")).sink(FileSink::text(&options.out).overwrite(options.overwrite));
+    env.source(source)
+        .rebalance()
+        .map(|n| format!("number {n}"))
+        .sink(FileSink::text(&options.out).overwrite(options.overwrite));
     Ok(())
 }
 
@@ -110,16 +113,29 @@ pub fn large(env: &Environment, options: Large) -> weir::Result<()> {
     };
     match kind.as_str() {
         "text" => {
-            let texts = env.generate(count, move |n| (n, String::from_utf8_lossy(&vec![letter(n); size(n)]).into_owned()));
-            texts.parallelism(1).partition_custom(|(n, _), p| (*n as usize + 1) % p).map(move |(n, text)| check(n, text.as_bytes())).write_text(out);
+            let texts =
+                env.generate(count, move |n| (n, String::from_utf8_lossy(&vec![letter(n); size(n)]).into_owned()));
+            texts
+                .parallelism(1)
+                .partition_custom(|(n, _), p| (*n as usize + 1) % p)
+                .map(move |(n, text)| check(n, text.as_bytes()))
+                .write_text(out);
         }
         "bytes" => {
             let blobs = env.generate(count, move |n| (n, Bytes::from(vec![letter(n); size(n)])));
-            blobs.parallelism(1).partition_custom(|(n, _), p| (*n as usize + 1) % p).map(move |(n, blob)| check(n, &blob)).write_text(out);
+            blobs
+                .parallelism(1)
+                .partition_custom(|(n, _), p| (*n as usize + 1) % p)
+                .map(move |(n, blob)| check(n, &blob))
+                .write_text(out);
         }
         "list" => {
             let lists = env.generate(count, move |n| (n, vec![letter(n); size(n)]));
-            lists.parallelism(1).partition_custom(|(n, _), p| (*n as usize + 1) % p).map(move |(n, list)| check(n, &list)).write_text(out);
+            lists
+                .parallelism(1)
+                .partition_custom(|(n, _), p| (*n as usize + 1) % p)
+                .map(move |(n, list)| check(n, &list))
+                .write_text(out);
         }
         other => return Err(weir::Error::job(format!("there is no kind {other}"))),
     }

@@ -19,7 +19,8 @@ pub fn lines_in(directory: &Path) -> Vec<String> {
         .filter(|name| !name.starts_with('.'))
         .flat_map(|name| {
             let path = directory.join(name);
-            let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{} cannot be read: {e}", path.display()));
+            let text =
+                std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{} cannot be read: {e}", path.display()));
             text.lines().map(str::to_owned).collect::<Vec<_>>()
         })
         .collect();
