@@ -136,6 +136,11 @@ fn find(key: &str) -> Option<&'static dyn AnyOption> {
     keys().find(|(other, _)| *other == key).map(|(_, option)| option)
 }
 
+/// The environment variable that sets the option `key`.
+pub(crate) fn variable(key: &str) -> String {
+    format!("{VARIABLE_PREFIX}{}", variable_suffix(key))
+}
+
 fn variable_suffix(key: &str) -> String {
     key.to_uppercase().replace(['.', '-'], "_")
 }
@@ -143,7 +148,7 @@ fn variable_suffix(key: &str) -> String {
 /// `shown` is what the person wrote, `key` what it is compared by.
 fn unknown(shown: &str, key: &str, origin: Origin) -> ConfigError {
     let written = |key: &str| match origin {
-        Origin::Environment => format!("{VARIABLE_PREFIX}{}", variable_suffix(key)),
+        Origin::Environment => variable(key),
         Origin::Default | Origin::Job | Origin::CommandLine => key.to_owned(),
     };
     ConfigError::UnknownKey { key: shown.to_owned(), origin, suggestion: nearest(key).map(written) }

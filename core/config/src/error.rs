@@ -21,7 +21,8 @@ pub enum ConfigError {
     },
     /// The value is not of the option's type, or out of its range.
     #[error(
-        "option {key:?} (set by {origin}) has the value {value:?}, but {problem}: expected {expected}, e.g. {example:?}"
+        "option {key:?} (set by {}) has the value {value:?}, but {problem}: expected {expected}, e.g. {example:?}",
+        setter(key, *origin)
     )]
     InvalidValue {
         /// The option's key.
@@ -43,6 +44,13 @@ pub enum ConfigError {
         /// The argument found.
         found: String,
     },
+}
+
+fn setter(key: &str, origin: Origin) -> String {
+    match origin {
+        Origin::Environment => crate::configuration::variable(key),
+        Origin::Default | Origin::Job | Origin::CommandLine => origin.to_string(),
+    }
 }
 
 fn hint(suggestion: &Option<String>) -> String {

@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
-use weir_config::{Configuration, Origin, options};
+use weir_config::{ConfigError, Configuration, Origin, options};
 use weir_model::JobGraph;
 
 use super::{Job, exit, terminal};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The heading of the runtime's options in `--help`.
 const HEADING: &str = "Runtime options";
@@ -89,14 +89,25 @@ impl RuntimeArgs {
         for define in &self.define {
             configuration.set_argument(define)?;
         }
-        for (value, key) in
-            [(&self.parallelism, options::PARALLELISM_DEFAULT.key()), (&self.workers, options::EMBEDDED_WORKERS.key())]
-        {
+        for (flag, value, key) in [
+            ("--parallelism", &self.parallelism, options::PARALLELISM_DEFAULT.key()),
+            ("--workers", &self.workers, options::EMBEDDED_WORKERS.key()),
+        ] {
             if let Some(value) = value {
-                configuration.set(key, value, Origin::CommandLine)?;
+                configuration.set(key, value, Origin::CommandLine).map_err(|error| of_flag(flag, error))?;
             }
         }
         Ok(configuration)
+    }
+}
+
+/// The error in words of the flag that was given, rather than of the option it is short for.
+fn of_flag(flag: &str, error: ConfigError) -> Error {
+    match error {
+        ConfigError::InvalidValue { value, problem, expected, example, .. } => {
+            Error::Job(format!("{flag} is {value:?}, but {problem}: expected {expected}, e.g. {flag} {example}"))
+        }
+        error => error.into(),
     }
 }
 
