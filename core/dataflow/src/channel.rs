@@ -253,17 +253,22 @@ pub struct Gate<T: Send + 'static> {
     inbox: Arc<Inbox<T>>,
     state: GateState,
     recycle: Option<(u32, Vec<T>)>,
+    /// What else the last control element meant.
+    follow_up: Option<GateAction>,
 }
 
 impl<T: Send + 'static> Gate<T> {
     /// The gate over `inbox`.
     pub fn new(inbox: Arc<Inbox<T>>) -> Gate<T> {
         let channels = inbox.lock().channels.len();
-        Gate { inbox, state: GateState::new(channels), recycle: None }
+        Gate { inbox, state: GateState::new(channels), recycle: None, follow_up: None }
     }
 
     /// The next thing to do; never waits.
     pub fn poll(&mut self) -> Result<GateEvent<T>, TaskError> {
+        if let Some(action) = self.follow_up.take().filter(|action| *action != GateAction::None) {
+            return Ok(GateEvent::Action(action));
+        }
         loop {
             let (channel, element) = match self.inbox.poll(self.recycle.take()) {
                 Poll::Empty => return Ok(GateEvent::Empty),
@@ -276,8 +281,13 @@ impl<T: Send + 'static> Gate<T> {
                 Element::Control(control) => match self.state.on_control(channel as usize, control) {
                     GateAction::None => {}
                     GateAction::Block => self.inbox.block(channel),
+                    GateAction::BlockAnew => {
+                        self.inbox.unblock_all();
+                        self.inbox.block(channel);
+                    }
                     GateAction::Aligned(barrier) => {
                         self.inbox.unblock_all();
+                        self.follow_up = Some(self.state.advance());
                         return Ok(GateEvent::Action(GateAction::Aligned(barrier)));
                     }
                     action => return Ok(GateEvent::Action(action)),

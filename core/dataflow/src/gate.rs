@@ -16,6 +16,8 @@ pub enum GateAction {
     Idle(bool),
     /// The channel must not be read until [`GateAction::Aligned`]; others still owe the barrier.
     Block,
+    /// As `Block`, but an older alignment was given up for this barrier: what it had blocked may be read again first.
+    BlockAnew,
     /// Every channel delivered the barrier; all blocked channels may be read again.
     Aligned(Barrier),
     /// Every channel ended.
@@ -92,7 +94,8 @@ impl GateState {
     }
 
     /// Recomputes watermark and idleness; they cannot both change visibly by one element, and the watermark goes first.
-    fn advance(&mut self) -> GateAction {
+    /// To be asked again after [`GateAction::Aligned`]: an end can complete an alignment and free the watermark at once.
+    pub fn advance(&mut self) -> GateAction {
         let active = self.channels.iter().filter(|c| !c.idle && !c.ended);
         let minimum = active.map(|c| c.watermark).min();
         let all_idle = minimum.is_none() && self.open > 0;
@@ -111,6 +114,7 @@ impl GateState {
     }
 
     fn on_barrier(&mut self, channel: usize, barrier: Barrier) -> GateAction {
+        let gives_up = self.aligning.is_some_and(|current| current.checkpoint < barrier.checkpoint);
         match self.aligning {
             Some(current) if barrier.checkpoint < current.checkpoint => return GateAction::None,
             Some(current) if barrier.checkpoint == current.checkpoint => {}
@@ -126,7 +130,8 @@ impl GateState {
             view.barrier = true;
             self.arrived += 1;
         }
-        self.complete_alignment().unwrap_or(GateAction::Block)
+        let block = if gives_up { GateAction::BlockAnew } else { GateAction::Block };
+        self.complete_alignment().unwrap_or(block)
     }
 
     /// Ended channels owe no barrier: what they delivered belongs to every later checkpoint.
@@ -198,6 +203,11 @@ mod tests {
         check(2, &[(0, barrier(1)), (1, barrier(1))], &[GateAction::Block, aligned]);
         check(2, &[(0, Control::End), (1, barrier(1))], &[aligned]);
         check(2, &[(0, barrier(1)), (1, Control::End)], &[GateAction::Block, aligned]);
+        let mut gate = GateState::new(2);
+        gate.on_control(0, Control::Watermark(7));
+        gate.on_control(0, barrier(1));
+        assert_eq!(gate.on_control(1, Control::End), aligned);
+        assert_eq!(gate.advance(), GateAction::Watermark(7), "the end also freed the watermark");
     }
 
     #[test]
@@ -206,7 +216,7 @@ mod tests {
         check(
             2,
             &[(0, barrier(1)), (1, barrier(2)), (0, barrier(2))],
-            &[GateAction::Block, GateAction::Block, aligned],
+            &[GateAction::Block, GateAction::BlockAnew, aligned],
         );
     }
 

@@ -112,10 +112,10 @@ fn next_split<S: Source, D: Stage<S::Item>>(
             SplitAnswer::Next(NextSplit::Finished) => return Ok(None),
             SplitAnswer::Next(NextSplit::NotYet(wait)) => {
                 pulse.on_idle(|why| down.flush(why));
-                let until = Instant::now() + wait;
-                while Instant::now() < until {
+                let asked = Instant::now();
+                while asked.elapsed() < wait {
                     task.shared().check_canceled()?;
-                    task.shared().park(Waiting::Idle, Some(until.saturating_duration_since(Instant::now())));
+                    task.shared().park(Waiting::Idle, Some(wait.saturating_sub(asked.elapsed())));
                 }
             }
             SplitAnswer::Failed(message) => return Err(TaskError::failed(FailureKind::Source, message)),
@@ -216,7 +216,7 @@ fn pass_on<T>(action: GateAction, down: &mut impl Stage<T>) {
         GateAction::Idle(idle) => down.control(Control::Idle(idle)),
         GateAction::Aligned(barrier) => down.control(Control::Barrier(barrier)),
         // Ends are the loops' business, the others mean nothing downstream.
-        GateAction::End | GateAction::None | GateAction::Block => {}
+        GateAction::End | GateAction::None | GateAction::Block | GateAction::BlockAnew => {}
     }
 }
 
@@ -339,23 +339,36 @@ impl<F, Out: 'static, D: Stage<Out>> CoRun<F, Out, D> {
         }
     }
 
+    /// Passes a change of watermark or idleness down the chain.
+    fn settle(&mut self, action: GateAction) {
+        match action {
+            GateAction::Watermark(time) => self.control(Control::Watermark(time)),
+            GateAction::Idle(idle) => self.control(Control::Idle(idle)),
+            // The loop looks for the end itself; alignment is settled where it is known which input was blocked.
+            GateAction::End | GateAction::None | GateAction::Block | GateAction::BlockAnew | GateAction::Aligned(_) => {}
+        }
+    }
+
     fn merge(&mut self, both: &mut crate::gate::GateState, input: usize, action: GateAction, blocked: &mut [bool; 2]) {
         let control = match action {
             GateAction::Watermark(time) => Control::Watermark(time),
             GateAction::Idle(idle) => Control::Idle(idle),
             GateAction::Aligned(barrier) => Control::Barrier(barrier),
             GateAction::End => Control::End,
-            GateAction::None | GateAction::Block => return,
+            GateAction::None | GateAction::Block | GateAction::BlockAnew => return,
         };
         match both.on_control(input, control) {
-            GateAction::Watermark(time) => self.control(Control::Watermark(time)),
-            GateAction::Idle(idle) => self.control(Control::Idle(idle)),
             GateAction::Aligned(barrier) => {
                 *blocked = [false; 2];
                 self.control(Control::Barrier(barrier));
+                self.settle(both.advance());
             }
             GateAction::Block => blocked[input] = true,
-            GateAction::End | GateAction::None => {}
+            GateAction::BlockAnew => {
+                *blocked = [false; 2];
+                blocked[input] = true;
+            }
+            other => self.settle(other),
         }
     }
 }

@@ -262,7 +262,7 @@ impl Pulse {
     /// Looks between which more time passes come more often.
     const SELDOM: Duration = Duration::from_millis(1);
     /// A function that turns slow all of a sudden is noticed after this many records at the latest.
-    const LONGEST_STRIDE: u64 = 512;
+    const LONGEST_STRIDE: u64 = 64;
 
     pub(crate) fn new(task: &TaskContext) -> Pulse {
         let now = Instant::now();

@@ -169,7 +169,7 @@ fn undeclared() -> ! {
     )
 }
 
-impl<K: Eq + Hash> KeyedStates<K> {
+impl<K: Record + Eq + Hash> KeyedStates<K> {
     /// Makes `key` the current key.
     #[inline]
     pub(crate) fn enter(&mut self, key: K) {
@@ -188,7 +188,9 @@ impl<K: Eq + Hash> KeyedStates<K> {
     }
 
     #[cold]
-    fn occupy(&mut self, slot: Slot, key: K) {
+    fn occupy(&mut self, slot: Slot, mut key: K) {
+        // The key stays; the input buffer it was cut from should not.
+        key.detach();
         if self.free.pop().is_none() {
             assert!(slot < NO_SLOT, "a subtask holds 2^32 - 1 keys at most; raise the parallelism");
             self.keys.push(None);
@@ -246,6 +248,11 @@ impl<K: Clone + Eq + Hash, Out> StateAccess for crate::process::KeyedContext<K, 
     fn keyed_mut(&mut self) -> &mut KeyedStates<K> {
         self.states_mut()
     }
+}
+
+fn detached<V: Record>(mut value: V) -> V {
+    value.detach();
+    value
 }
 
 type StateMap<K, V> = hashbrown::HashMap<K, V>;
@@ -313,7 +320,7 @@ impl<V: Record> ValueState<V> {
     where
         S::Key: 's,
     {
-        states.keyed_mut().cell_mut(self.column).get_or_insert_with(default)
+        states.keyed_mut().cell_mut(self.column).get_or_insert_with(|| detached(default()))
     }
 
     /// Removes the current key's value and returns it.
@@ -340,7 +347,8 @@ impl<V: Record> ListState<V> {
     }
 
     /// Replaces the current key's list.
-    pub fn set(&self, states: &mut impl StateAccess, values: Vec<V>) {
+    pub fn set(&self, states: &mut impl StateAccess, mut values: Vec<V>) {
+        values.iter_mut().for_each(V::detach);
         let states = states.keyed_mut();
         states.check_empty = true;
         *states.cell_mut(self.column) = Some(values).filter(|v| !v.is_empty());
@@ -379,7 +387,7 @@ impl<K2: Record + Eq + Hash, V: Record> MapState<K2, V> {
             .cell_mut::<StateMap<K2, V>>(self.column)
             .get_or_insert_default()
             .entry(key)
-            .or_insert_with(default)
+            .or_insert_with(|| detached(default()))
     }
 
     /// Sets the value of `key` in the current key's map and returns the one before.
@@ -466,6 +474,19 @@ mod tests {
             states.leave();
         }
         assert_eq!((states.len(), states.keys.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_kept_key_does_not_keep_its_input_buffer() {
+        use crate::record::{SharedBuf, Text};
+        let line = "a key that is too long to be kept inline".repeat(10);
+        let buffer = SharedBuf::from(line.clone().into_bytes());
+        let mut states = KeyedStates::<Text>::default();
+        let last = states.value::<Text>("last");
+        states.enter(Text::from_utf8_shared(&buffer, 0..40).unwrap());
+        last.set(&mut states, Text::from_utf8_shared(&buffer, 40..80).unwrap());
+        states.leave();
+        assert_eq!(buffer.try_into_vec().map_err(drop), Ok(line.into_bytes()), "something still holds the buffer");
     }
 
     #[test]

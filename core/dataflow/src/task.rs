@@ -98,6 +98,9 @@ pub struct TaskShared {
     id: TaskId,
     thread: OnceLock<Thread>,
     canceled: AtomicBool,
+    /// Set by whoever wakes the task, taken when it is about to wait for input. The thread's own unpark token is not enough:
+    /// waiting for a consumer, or user code that blocks, uses it up.
+    woken: AtomicBool,
     has_mail: AtomicBool,
     mail: Mutex<VecDeque<Mail>>,
     metrics: TaskMetrics,
@@ -114,6 +117,7 @@ impl TaskShared {
             id,
             thread: OnceLock::new(),
             canceled: AtomicBool::new(false),
+            woken: AtomicBool::new(false),
             has_mail: AtomicBool::new(false),
             mail: Mutex::default(),
             metrics: TaskMetrics::default(),
@@ -150,6 +154,7 @@ impl TaskShared {
 
     /// Makes the task look at its inputs, credits and mail. Any thread; cheap when the task is running.
     pub fn wake(&self) {
+        self.woken.store(true, Ordering::Release);
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
@@ -192,7 +197,12 @@ impl TaskShared {
     }
 
     /// Parks the task's thread until it is woken or `timeout` passes, and accounts the time. Task thread only.
+    ///
+    /// When it waits for input, a wake since the last such wait ends it at once, whatever happened in between.
     pub fn park(&self, waiting: Waiting, timeout: Option<Duration>) {
+        if waiting == Waiting::Idle && self.woken.swap(false, Ordering::Acquire) {
+            return;
+        }
         let before = self.now_nanos();
         self.waiting_since.store(before, Ordering::Relaxed);
         self.waiting.store(waiting as u8, Ordering::Release);
@@ -200,12 +210,13 @@ impl TaskShared {
             Some(timeout) => thread::park_timeout(timeout),
             None => thread::park(),
         }
-        self.waiting.store(0, Ordering::Release);
         let cell = match waiting {
             Waiting::Idle => &self.metrics.idle_nanos,
             Waiting::Backpressure => &self.metrics.backpressured_nanos,
         };
+        // Before the mark is taken off: a reader in between may count the wait twice for a moment, never as work.
         bump(cell, self.now_nanos().saturating_sub(before));
+        self.waiting.store(0, Ordering::Release);
     }
 
     /// Adds what a sink wants committed when the job finishes. Task thread only.

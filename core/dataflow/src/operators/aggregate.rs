@@ -118,11 +118,15 @@ pub struct PreAggregateOperator<In, K, F, A: Aggregator<In>> {
     /// Records to pass through unfolded, after a table that saved little.
     bypass: usize,
     keep_until_end: bool,
+    /// Records after which the table is emptied although it is not full.
+    most_folds: usize,
     input: PhantomData<fn(In)>,
 }
 
 /// Keys in the table before it is emptied. Small enough for a core's cache with small accumulators.
 const TABLE_KEYS: usize = 16 * 1024;
+/// A busy task without a buffer timeout still passes updates on after this many records.
+const MOST_FOLDS: usize = 1024 * 1024;
 /// A table that took fewer records per key than this was not worth the hashing …
 const WORTHWHILE: usize = 2;
 /// … and this many records pass by before it is tried again.
@@ -138,6 +142,7 @@ impl<In, K: Eq + Hash, F, A: Aggregator<In>> PreAggregateOperator<In, K, F, A> {
             folded: 0,
             bypass: 0,
             keep_until_end: false,
+            most_folds: usize::MAX,
             input: PhantomData,
         }
     }
@@ -175,6 +180,7 @@ where
 
     fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
         self.keep_until_end = context.task.options().final_results_only;
+        self.most_folds = if self.keep_until_end { usize::MAX } else { MOST_FOLDS };
         Ok(())
     }
 
@@ -192,11 +198,20 @@ where
         table.upsert(
             key,
             record,
-            |_, record| aggregator.borrow_mut().first(record),
-            |accumulator, record| aggregator.borrow_mut().add(accumulator, record),
+            |key, record| {
+                // What stays must not keep the input buffer alive that it was cut from.
+                key.detach();
+                let mut accumulator = aggregator.borrow_mut().first(record);
+                accumulator.detach();
+                accumulator
+            },
+            |accumulator, record| {
+                aggregator.borrow_mut().add(accumulator, record);
+                accumulator.detach();
+            },
         );
         self.folded += 1;
-        if self.table.index.len() >= TABLE_KEYS {
+        if self.table.index.len() >= TABLE_KEYS || self.folded >= self.most_folds {
             self.on_full(out);
         }
     }
@@ -287,14 +302,17 @@ where
     #[inline(always)]
     fn process<C: Collector<M::Out>>(&mut self, (key, part): (K, A::Accumulator), out: &mut C) {
         let MergeOperator { aggregator, table, .. } = self;
+        // What stays must not keep the input buffer alive that it was cut from.
         let keep = |key: &mut K, mut part: A::Accumulator| {
-            // The key and its accumulator stay; the input buffer they were cut from should not.
             key.detach();
             part.detach();
             part
         };
-        let (key, accumulator) =
-            table.upsert(key, part, keep, |accumulator, part| aggregator.combine(accumulator, part));
+        let fold = |accumulator: &mut A::Accumulator, part| {
+            aggregator.combine(accumulator, part);
+            accumulator.detach();
+        };
+        let (key, accumulator) = table.upsert(key, part, keep, fold);
         if !self.only_at_end {
             let result = aggregator.result(accumulator);
             out.push(M::emit(key, result));
