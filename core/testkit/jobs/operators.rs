@@ -61,11 +61,12 @@ pub fn operators(env: &Environment, options: Options) -> weir::Result<()> {
         "side" => {
             let odd = OutputTag::<u64>::new("odd");
             let to = odd.clone();
-            let split = numbers.process_with(
-                move |n: u64, context: &mut ProcessContext<u64>| {
-                    if n % 2 == 0 { context.emit(n) } else { context.emit_to(&to, n) }
-                },
-            );
+            let split =
+                numbers.process_with(
+                    move |n: u64, context: &mut ProcessContext<u64>| {
+                        if n.is_multiple_of(2) { context.emit(n) } else { context.emit_to(&to, n) }
+                    },
+                );
             let (even, odd) = split.side_output(&odd);
             let even = even.map(|n| format!("even {n}"));
             even.union(odd.map(|n| format!("odd {n}"))).write_text(out);
@@ -153,29 +154,29 @@ impl ProcessFunction<u64> for Held {
 /// Keeps the number, the first three and the last digits of a key's records in the three kinds of state.
 #[derive(Clone, Default)]
 struct Remembers {
-    count: Option<ValueState<u64>>,
-    tens: Option<ListState<u64>>,
-    digits: Option<MapState<u64, u64>>,
+    count: ValueState<u64>,
+    tens: ListState<u64>,
+    digits: MapState<u64, u64>,
 }
 
 impl KeyedProcessFunction<String, u64> for Remembers {
     type Out = String;
 
     fn open(&mut self, context: &mut KeyedContext<String, String>) {
-        self.count = Some(context.states_mut().value("count"));
-        self.tens = Some(context.states_mut().list("tens"));
-        self.digits = Some(context.states_mut().map("digits"));
+        self.count = context.states_mut().value("count");
+        self.tens = context.states_mut().list("tens");
+        self.digits = context.states_mut().map("digits");
     }
     fn process(&mut self, record: u64, context: &mut KeyedContext<String, String>) {
-        let (Some(count), Some(tens), Some(digits)) = (&self.count, &self.tens, &self.digits) else { unreachable!() };
+        let Remembers { count, tens, digits } = self;
         *count.get_or_insert_with(context, || 0) += 1;
-        if record % 10 == 0 && record < 100 {
+        if record.is_multiple_of(10) && record < 100 {
             tens.push(context, record);
         }
         *digits.get_or_insert_with(context, record % 10, || 0) += 1;
     }
     fn end_of_key(&mut self, context: &mut KeyedContext<String, String>) {
-        let (Some(count), Some(tens), Some(digits)) = (&self.count, &self.tens, &self.digits) else { unreachable!() };
+        let Remembers { count, tens, digits } = self;
         let mut tens = tens.get(context).to_vec();
         tens.sort_unstable();
         let mut digits: Vec<(u64, u64)> = digits.entries(context).map(|(k, v)| (*k, *v)).collect();

@@ -30,6 +30,12 @@ fn a_job_that_cannot_start_says_why_and_what_to_do() {
 }
 
 #[test]
+fn parallelism_above_the_jobs_key_groups_is_refused() {
+    let ended = run("--job waits -p 2 -D pipeline.max-parallelism=1").run();
+    ended.exits(1).says(&["parallelism 2", "max-parallelism 1", "lower the parallelism", "pipeline.max-parallelism"]);
+}
+
+#[test]
 fn wrong_usage_exits_with_2_and_says_what_is_right() {
     let cases: [(&str, &[&str]); 16] = [
         ("", &["25 jobs and none was chosen", "--job NAME", "operators", "clashes"]),

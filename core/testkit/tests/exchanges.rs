@@ -1,5 +1,7 @@
 //! How every exchange spreads records, inside a process and over the network.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::collections::BTreeMap;
 
 use weir_testkit::{Run, lines_in};

@@ -1,5 +1,7 @@
 //! What every operator does, against the same computed in a straight line: in one process and in several.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::collections::BTreeMap;
 
 use weir_testkit::{Run, lines_in};

@@ -161,3 +161,54 @@ fn a_full_disk_behind_standard_output_fails_the_job_with_a_hint() {
     let ended = job("numbers").words("--output json --out").arg(folder.path().join("out")).stdout(full()).run();
     ended.says(&["standard output cannot be written"]);
 }
+
+#[test]
+fn two_jobs_do_not_write_to_one_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let first = job("numbers").words("--unbounded --rate 100 --quiet --out").arg(&out).start();
+    while names_in(&out).len() < 2 {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    job("numbers")
+        .words("--overwrite --out")
+        .arg(&out)
+        .run()
+        .exits(1)
+        .says(&["out is being written to by another job"]);
+    first.interrupt();
+    first.wait().exits(130);
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_place_where_nothing_can_be_written_is_refused_before_the_start() {
+    let ended = job("numbers").words("--out /proc/weir/out").run();
+    ended.exits(1).says(&["Job numbers cannot start: output /proc/weir", "cannot be created"]);
+}
+
+/// The size limit stands for a full disk: a write of a part file fails half-way.
+#[test]
+fn a_write_that_fails_half_way_publishes_nothing() {
+    for workers in ["1", "2"] {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let script = r#"trap '' XFSZ; ulimit -f 16; exec "$@""#;
+        let run = Run::of("/bin/sh").arg("-c").arg(script).arg("sh").arg(env!("CARGO_BIN_EXE_weir-test-jobs"));
+        let run = run.words("--job numbers --count 100000 --quiet --workers").arg(workers).arg("--out").arg(&out);
+        let shown = out.display().to_string();
+        run.run().exits(1).says(&["Job numbers failed", "Sink: txt files", &shown, "cannot be written", "too large"]);
+        assert!(!out.exists(), "{:?}", names_in(&out));
+    }
+}
+
+#[test]
+fn progress_is_told_line_by_line_where_there_is_no_terminal() {
+    let run = job("waits").words("-D weir.progress.interval=20ms -p 2").start();
+    run.await_stderr(" RUNNING | Source: generator");
+    run.await_stderr("/s busy ");
+    run.interrupt();
+    let ended = run.wait();
+    ended.exits(130);
+    assert!(!ended.stderr.contains('\r') && !ended.stderr.contains('\u{1b}'), "{ended:?}");
+}

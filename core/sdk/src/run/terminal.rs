@@ -7,7 +7,9 @@ use std::io::{ErrorKind, Write};
 pub(super) fn out(text: impl Display) {
     let mut stdout = std::io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => err(format!("standard output cannot be written ({error})")),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            err(format!("standard output cannot be written ({error})"))
+        }
         _ => {}
     }
 }
