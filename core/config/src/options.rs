@@ -60,7 +60,7 @@ pub static CANCELLATION_TIMEOUT: ConfigOption<Duration> = ConfigOption::new(
 pub static PROCESS_MEMORY: ConfigOption<Option<ByteSize>> = ConfigOption::optional(
     "taskmanager.memory.process.size",
     "How much memory the process that runs the tasks may take. A job that takes more fails with a report instead of taking the machine \
-     down. When it is not set, there is no limit.",
+     down. When it is not set, the limit is nine tenths of the machine's or the control group's memory.",
 )
 .in_range(|value| match value {
     // A bare process with its threads takes some of these already; less is a slip in the unit.
@@ -86,7 +86,7 @@ pub static BUFFERS_PER_CHANNEL: ConfigOption<u32> = ConfigOption::new(
     "taskmanager.network.memory.buffers-per-channel",
     "4",
     "How many buffers or batches a producer may have sent to one consumer before the consumer has taken them: the credit of a \
-     channel. More hides longer pauses of a consumer, fewer bound memory and the time a record waits under back-pressure.",
+     channel. Between processes, whose pauses cost more, eight times as many. More hides longer pauses of a consumer, fewer bound memory and the time a record waits under back-pressure.",
 )
 .in_range(|value| within(Some(*value), 1, 1024));
 

@@ -333,9 +333,6 @@ pub enum ChannelWriter<T: Send + 'static> {
     Remote(RemoteChannel),
 }
 
-/// Encoded batches are closed at this size, in bytes; a single larger record makes a larger batch.
-const ENCODED_BATCH_BYTES: usize = 32 * 1024;
-
 impl<T: Record> ChannelWriter<T> {
     /// Hands `batch` to the consumer, waiting while the channel is full, and returns an empty batch to fill next.
     /// Fails with [`TaskError::Canceled`] when the task is cancelled while it waits.
@@ -388,7 +385,7 @@ fn encode_and_send<T: Record>(remote: &RemoteChannel, batch: &[T], task: &Arc<Ta
             task.park(Waiting::Backpressure, None);
         }
         let mut bytes = remote.take_buffer();
-        let taken = encode_some(rest, &mut bytes);
+        let taken = encode_some(rest, &mut bytes, remote.batch_bytes());
         task.metrics().add_bytes_out(bytes.len() as u64);
         remote.send_batch(bytes, taken as u32);
         rest = &rest[taken..];
@@ -397,9 +394,9 @@ fn encode_and_send<T: Record>(remote: &RemoteChannel, batch: &[T], task: &Arc<Ta
 }
 
 /// Encodes as many records as fit a buffer, at least one.
-fn encode_some<T: Record>(records: &[T], out: &mut Vec<u8>) -> usize {
+fn encode_some<T: Record>(records: &[T], out: &mut Vec<u8>, limit: usize) -> usize {
     if let Some(len) = T::FIXED_LEN {
-        let fit = ENCODED_BATCH_BYTES.checked_div(len).unwrap_or(records.len()).max(1);
+        let fit = limit.checked_div(len).unwrap_or(records.len()).max(1);
         let taken = fit.min(records.len());
         out.reserve(taken * len);
         records[..taken].iter().for_each(|r| r.encode(out));
@@ -407,7 +404,7 @@ fn encode_some<T: Record>(records: &[T], out: &mut Vec<u8>) -> usize {
     }
     for (index, record) in records.iter().enumerate() {
         record.encode(out);
-        if out.len() >= ENCODED_BATCH_BYTES {
+        if out.len() >= limit {
             return index + 1;
         }
     }

@@ -14,6 +14,15 @@ use crate::task::{TaskId, TaskShared};
 
 type InboxKey = (TaskId, u32);
 
+/// How channels are dimensioned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelOptions {
+    /// Batches a channel inside the process holds before its producer waits.
+    pub capacity: usize,
+    /// A batch for another process is closed at about this size, in bytes.
+    pub batch_bytes: usize,
+}
+
 /// All channels that start or end in one worker.
 pub struct Fabric {
     graph: Arc<JobGraph>,
@@ -21,7 +30,7 @@ pub struct Fabric {
     own: u32,
     network: Option<Network>,
     tasks: HashMap<TaskId, Arc<TaskShared>>,
-    capacity: usize,
+    channels: ChannelOptions,
     /// Made by whichever end comes first; the record type of an edge is the same at both ends.
     inboxes: Mutex<HashMap<InboxKey, Arc<dyn Any + Send + Sync>>>,
 }
@@ -40,9 +49,9 @@ impl Fabric {
         own: u32,
         network: Option<Network>,
         tasks: HashMap<TaskId, Arc<TaskShared>>,
-        capacity: usize,
+        channels: ChannelOptions,
     ) -> Fabric {
-        Fabric { graph, placement, own, network, tasks, capacity, inboxes: Mutex::default() }
+        Fabric { graph, placement, own, network, tasks, channels, inboxes: Mutex::default() }
     }
 
     /// The tasks of this worker.
@@ -68,7 +77,8 @@ impl Fabric {
             let worker = self.placement.worker_of(task);
             if worker != self.own {
                 let id = ChannelId { edge, producer: subtask, consumer };
-                return ChannelWriter::Remote(self.network().sender(id, worker));
+                let remote = self.network().sender(id, worker);
+                return ChannelWriter::Remote(remote.with_batch_bytes(self.channels.batch_bytes));
             }
             let before = self.channels_before(edge, consumer);
             let first = pattern.producers(consumer, producers, consumers).start;
@@ -89,7 +99,8 @@ impl Fabric {
                 let worker = self.placement.worker_of(source);
                 if worker != self.own {
                     let id = ChannelId { edge, producer, consumer: task.subtask };
-                    let credit = self.network().receiver(id, worker, inbox.clone(), channel, remote_credits(channels));
+                    let credit =
+                        self.network().receiver(id, worker, inbox.clone(), channel, self.credits_for(channels));
                     inbox.set_credit_return(channel, credit);
                 }
                 channel += 1;
@@ -101,7 +112,14 @@ impl Fabric {
     /// Wide fan-in needs fewer batches per channel for the same flow; two keep a producer and a consumer busy at once.
     fn capacity_for(&self, channels: u32) -> usize {
         const BATCHES_PER_INBOX: usize = 512;
-        (BATCHES_PER_INBOX / channels.max(1) as usize).clamp(2, self.capacity.max(2))
+        (BATCHES_PER_INBOX / channels.max(1) as usize).clamp(2, self.channels.capacity.max(2))
+    }
+
+    /// Batches a producer in another process may have under way: eight times as many, to ride out the consumer's sleeps (32
+    /// measured about twice as fast as 8), fewer where a wide fan-in has many producers anyway.
+    fn credits_for(&self, channels: u32) -> u32 {
+        const CREDITS_PER_INBOX: u32 = 1024;
+        (CREDITS_PER_INBOX / channels.max(1)).clamp(2, (self.channels.capacity as u32).saturating_mul(8).max(2))
     }
 
     fn edges_into(&self, vertex: u32, input: u32) -> impl Iterator<Item = u32> + '_ {
@@ -130,11 +148,4 @@ impl Fabric {
     fn network(&self) -> &Network {
         self.network.as_ref().expect("a job with several workers has a network")
     }
-}
-
-/// Batches a producer in another process may have under way: enough to ride out the consumer's sleeps (32 measured about twice as
-/// fast as 8), fewer where a wide fan-in has many producers anyway.
-fn remote_credits(channels: u32) -> u32 {
-    const CREDITS_PER_INBOX: u32 = 1024;
-    (CREDITS_PER_INBOX / channels.max(1)).clamp(2, 32)
 }

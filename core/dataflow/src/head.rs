@@ -345,7 +345,8 @@ impl<F, Out: 'static, D: Stage<Out>> CoRun<F, Out, D> {
             GateAction::Watermark(time) => self.control(Control::Watermark(time)),
             GateAction::Idle(idle) => self.control(Control::Idle(idle)),
             // The loop looks for the end itself; alignment is settled where it is known which input was blocked.
-            GateAction::End | GateAction::None | GateAction::Block | GateAction::BlockAnew | GateAction::Aligned(_) => {}
+            GateAction::End | GateAction::None | GateAction::Block | GateAction::BlockAnew | GateAction::Aligned(_) => {
+            }
         }
     }
 

@@ -83,10 +83,14 @@ impl Outgoing {
     }
 }
 
+/// The default of `taskmanager.memory.segment-size`.
+const DEFAULT_BATCH_BYTES: usize = 32 * 1024;
+
 /// The producer's end of one channel to a consumer in another worker.
 pub struct RemoteChannel {
     id: ChannelId,
     route: Route,
+    batch_bytes: usize,
 }
 
 enum Route {
@@ -127,11 +131,11 @@ impl RemoteChannel {
         if let Some(slot) = slot {
             connection.enqueue(|outbox| outbox.open_lane(lane, slot));
         }
-        RemoteChannel { id, route: Route::To { connection, lane, credit } }
+        RemoteChannel { id, route: Route::To { connection, lane, credit }, batch_bytes: DEFAULT_BATCH_BYTES }
     }
 
     pub(super) fn nowhere(id: ChannelId, reason: String) -> RemoteChannel {
-        RemoteChannel { id, route: Route::Nowhere(reason) }
+        RemoteChannel { id, route: Route::Nowhere(reason), batch_bytes: DEFAULT_BATCH_BYTES }
     }
 
     fn usable(&self) -> Result<(&Arc<Connection>, Lane, &Arc<Credit>), TaskError> {
@@ -156,6 +160,16 @@ impl RemoteChannel {
         // Credit or the end may have come before the note was there to be seen.
         self.usable()?;
         Ok(credit.take())
+    }
+
+    /// The same channel with batches of about this many bytes (`taskmanager.memory.segment-size`).
+    pub fn with_batch_bytes(self, batch_bytes: usize) -> RemoteChannel {
+        RemoteChannel { batch_bytes, ..self }
+    }
+
+    /// An encoded batch is closed at this size, in bytes; a single larger record makes a larger batch.
+    pub fn batch_bytes(&self) -> usize {
+        self.batch_bytes
     }
 
     /// An empty buffer to encode into.
