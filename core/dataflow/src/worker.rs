@@ -198,7 +198,7 @@ impl Worker {
             let _ = thread.join();
         }
         if let Some(network) = &self.network {
-            network.shutdown(std::time::Duration::from_secs(5));
+            network.shutdown(std::time::Duration::from_secs(2));
         }
     }
 }

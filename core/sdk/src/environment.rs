@@ -1,5 +1,6 @@
 //! The environment a job is built in.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use weir_dataflow::source::{Boundedness, DriverSource, Source};
 use weir_model::OperatorKind;
 
 use crate::build::{Draft, JobDefaults};
-use crate::connectors::{CollectionSource, GeneratorSource, TextSource};
+use crate::connectors::{CollectionSource, CsvSource, GeneratorSource, TextSource};
 use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::stream::DataStream;
@@ -56,7 +57,26 @@ impl Environment {
 
     /// The lines of a file, of all files of a directory, or of those a glob matches; gzip and zstd are recognised.
     pub fn read_text(&self, path: impl AsRef<Path>) -> DataStream<SourceHead<TextSource>> {
-        self.source(TextSource::new(path.as_ref().to_string_lossy()))
+        self.source(TextSource::new(self.utf8(path.as_ref())))
+    }
+
+    /// The rows of CSV files with a header line, as `T`; paths as for [`read_text`](Self::read_text). For other forms of CSV,
+    /// `env.source(CsvSource::new(…))`.
+    pub fn read_csv<T>(&self, path: impl AsRef<Path>) -> DataStream<SourceHead<CsvSource<T>>>
+    where
+        CsvSource<T>: Source<Item = T>,
+    {
+        self.source(CsvSource::new(self.utf8(path.as_ref())))
+    }
+
+    /// Paths are also patterns, so they must be text.
+    fn utf8<'p>(&self, path: &'p Path) -> Cow<'p, str> {
+        if path.to_str().is_none() {
+            let message =
+                format!("the input path {path:?} is not UTF-8; rename it, or read its parent folder or a pattern");
+            self.problem.borrow_mut().get_or_insert(Error::Build(message));
+        }
+        path.to_string_lossy()
     }
 
     /// The items of a collection.
@@ -140,6 +160,11 @@ impl Environment {
     }
 }
 
-fn available_cores() -> u32 {
-    std::thread::available_parallelism().map_or(1, |n| n.get() as u32)
+/// By which a driver tells its workers how many cores it found.
+pub(crate) const CORES_VARIABLE: &str = "WEIR_WORKER_CORES";
+
+/// The number of cores, as the driver of the run found it.
+pub(crate) fn available_cores() -> u32 {
+    let told = std::env::var(CORES_VARIABLE).ok().and_then(|cores| cores.parse().ok());
+    told.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32))
 }

@@ -26,6 +26,9 @@ pub enum Error {
     /// The job ran and failed; the text is the report a person would see.
     #[error("{0}")]
     Failed(String),
+    /// A signal came before the job had started.
+    #[error("interrupted before the job had started")]
+    Interrupted,
     /// Something of the operating system failed while the job was being built.
     #[error("{0}")]
     Io(#[from] std::io::Error),

@@ -32,6 +32,10 @@
 
 extern crate self as weir;
 
+// Failures and cancellation leave a task by unwinding; without it any of them would end the process without a report.
+#[cfg(panic = "abort")]
+compile_error!("Weir jobs need `panic = \"unwind\"`: remove `panic = \"abort\"` from the profile in Cargo.toml");
+
 mod build;
 pub mod connectors;
 mod environment;

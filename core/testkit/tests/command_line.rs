@@ -151,7 +151,7 @@ fn quiet_prints_nothing_on_success() {
 fn the_summary_goes_to_standard_error() {
     let folder = tempfile::tempdir().unwrap();
     let ended = run("--job numbers --out").arg(folder.path().join("out")).run();
-    ended.exits(0).says(&["Job numbers finished after ", "1.0 K records in", "1.0 K out", "CPU s", "MiB resident"]);
+    ended.exits(0).says(&["Job numbers finished after ", "1.0 K records in", "1.0 K out", "CPU s", "MiB at most"]);
     ended.says(&["    Source: generator of 1000", "busy ", "idle ", "back-pressured "]);
     assert!(ended.stdout.is_empty(), "{ended:?}");
 }
@@ -173,7 +173,7 @@ fn json_is_one_object_with_every_field() {
         let json = ended.json();
         assert_eq!((&json["job"], &json["status"]), (&"numbers".into(), &"finished".into()));
         assert_eq!((&json["records_in"], &json["records_out"]), (&3000.into(), &3000.into()));
-        has_numbers(&json, &["duration_s", "rate", "cpu_s", "rss_bytes"]);
+        has_numbers(&json, &["duration_s", "rate", "cpu_s", "peak_rss_bytes"]);
         assert_eq!((&json["root_cause"], &json["failures"]), (&Value::Null, &Value::Array(vec![])));
         assert_eq!(json["stuck_tasks"], Value::Array(vec![]));
         let vertices = json["vertices"].as_array().unwrap();

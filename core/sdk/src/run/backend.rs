@@ -11,8 +11,8 @@ use weir_model::{Placement, TaskFailure, TaskId};
 pub(super) struct Usage {
     /// CPU time of all processes.
     pub(super) cpu: Duration,
-    /// Resident memory of all processes, in bytes.
-    pub(super) rss: u64,
+    /// The most resident memory of each process, added up, in bytes.
+    pub(super) peak_rss: u64,
 }
 
 /// Runs tasks, in this process or in others. Events come back through the driver's channel.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use weir_dataflow::failure::{self, FailureKind, TaskFailure};
 use weir_dataflow::plan::DriverSide;
@@ -104,6 +105,20 @@ impl Commits {
     /// Removes what was written aside and is not committed.
     pub(super) fn discard(&self) {
         self.lock().discard();
+    }
+
+    /// As [`discard`](Self::discard), but gives up after `patience` when a commit or a slow storage is in the way: what
+    /// stays is hidden and removed by the next run.
+    pub(super) fn discard_within(&self, patience: Duration) {
+        let started = Instant::now();
+        loop {
+            match self.0.try_lock() {
+                Ok(mut pending) => return pending.discard(),
+                Err(TryLockError::Poisoned(pending)) => return pending.into_inner().discard(),
+                Err(TryLockError::WouldBlock) if started.elapsed() >= patience => return,
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
+            }
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Pending> {

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +20,7 @@ use super::memory::{self, Limit};
 use super::processes::{self, Processes};
 use super::progress::Progress;
 use super::{Runtime, author_code, exit, signals};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What happens to a run.
 #[derive(Debug)]
@@ -45,6 +46,9 @@ pub(super) enum DriverEvent {
         used: u64,
     },
 }
+
+/// How long the second Ctrl-C waits for output to be removed.
+const LAST_RITES: Duration = Duration::from_secs(2);
 
 /// Embedded runs have a person waiting, so patience with stuck tasks is shorter than a cluster's.
 const EMBEDDED_CANCELLATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -79,10 +83,12 @@ pub(super) fn drive(
     let mut run = Preparation::new();
     let (commits, folder) = (run.commits.clone(), processes::folder(&run.run_id));
     // Before the outputs are opened: whatever is made from here on is also removed.
-    signals::watch(run.events_in.clone(), move || {
-        commits.discard();
+    signals::watch(run.events_in.clone(), run.interrupted.clone(), move || {
+        commits.discard_within(LAST_RITES);
         let _ = std::fs::remove_dir_all(&folder);
     })?;
+    // The signal thread keeps the committers alive, so leaving early must say that they are not needed.
+    let _discard = DiscardAtEnd(run.commits.clone());
     run.open(plan, side)?;
     let workers = NonZeroU32::new(configuration.get(&options::EMBEDDED_WORKERS)).unwrap_or(NonZeroU32::MIN);
     let limit = Limit::new(configuration.get(&options::PROCESS_MEMORY).map(|size| size.0), workers.get());
@@ -97,10 +103,17 @@ pub(super) fn drive(
     };
     match started {
         Ok(backend) => run.run(plan, backend, workers, limit, &configuration, runtime),
-        Err(failure) => {
-            run.commits.discard();
-            Err(crate::Error::Job(failure.to_string()))
-        }
+        Err(_) if run.interrupted.load(Ordering::Acquire) => Err(Error::Interrupted),
+        Err(failure) => Err(Error::Job(failure.to_string())),
+    }
+}
+
+/// Discards what is not committed when the driver is left, on whatever way.
+struct DiscardAtEnd(Commits);
+
+impl Drop for DiscardAtEnd {
+    fn drop(&mut self) {
+        self.0.discard();
     }
 }
 
@@ -117,6 +130,8 @@ pub(super) struct Preparation {
     pub(super) run_id: String,
     pub(super) events_in: Sender<DriverEvent>,
     pub(super) split_requests: Sender<TaskId>,
+    /// Set by the first signal.
+    pub(super) interrupted: Arc<AtomicBool>,
     events: Receiver<DriverEvent>,
     requests: Receiver<TaskId>,
     enumerators: Enumerators,
@@ -131,6 +146,7 @@ impl Preparation {
             run_id: new_run_id(),
             events_in,
             split_requests,
+            interrupted: Arc::default(),
             events,
             requests,
             enumerators: Enumerators::new(),

@@ -84,7 +84,7 @@ impl Backend for InProcess {
     }
 
     fn usage(&self) -> Usage {
-        Usage { cpu: usage::cpu_time(), rss: usage::resident_bytes(std::process::id()).unwrap_or(0) }
+        Usage { cpu: usage::cpu_time(), peak_rss: usage::peak_resident_bytes() }
     }
 
     fn finish(&self) {

@@ -157,7 +157,7 @@ fn run(jobs: &[Job], parsed: &Parsed) -> u8 {
         Ok(code) => code,
         Err(error) => {
             summary::print_error(job.name, &parsed.runtime, &error);
-            exit::FAILED
+            if matches!(error, Error::Interrupted) { exit::INTERRUPTED } else { exit::FAILED }
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The backend of a run with worker processes: starts the job's own executable again, several times, and talks to it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -27,9 +27,12 @@ use super::driver::{DriverEvent, Preparation};
 use super::memory::{self, Limit};
 use super::worker_role::{self, token_to_hex, variables};
 use super::{protocol, terminal, usage};
+use crate::environment;
 
 /// Lines of a worker's standard error that are kept for the report of its end.
 const LAST_LINES: usize = 20;
+/// A line of a worker's standard error is cut at this many bytes.
+const LONGEST_LINE: u64 = 64 * 1024;
 /// How long workers may take to leave after everything is done.
 const LEAVE: Duration = Duration::from_secs(5);
 
@@ -40,7 +43,6 @@ pub(super) struct Processes {
     run_id: String,
     workers: Vec<Arc<WorkerProcess>>,
     readers: Mutex<Vec<JoinHandle<()>>>,
-    folder: PathBuf,
     /// Where tasks run, once they do.
     placement: OnceLock<Placement>,
 }
@@ -69,6 +71,15 @@ fn failure(message: impl std::fmt::Display) -> TaskFailure {
     TaskFailure::new(FailureKind::Worker, message)
 }
 
+/// A folder that goes when this does.
+struct RemovedAtEnd<'a>(&'a Path);
+
+impl Drop for RemovedAtEnd<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.0);
+    }
+}
+
 /// A worker that was started and has not reported yet.
 struct Started {
     index: u32,
@@ -88,18 +99,22 @@ impl Processes {
         let run_id = &run.run_id;
         let timeout = configuration.get(&options::WORKER_START_TIMEOUT);
         let folder = folder(run_id);
-        let listener =
-            listen(&folder).map_err(|e| failure(format!("no socket for workers in {} ({e})", folder.display())))?;
+        // The socket is only for the beginning; removing it then leaves nothing behind whatever happens later.
+        let _removed = RemovedAtEnd(&folder);
+        let listener = listen(&folder).map_err(|e| {
+            failure(format!(
+                "no socket for workers in {} ({e}); TMPDIR can name another, shorter folder",
+                folder.display()
+            ))
+        })?;
         let token = JobToken::random().map_err(|e| failure(format!("no random secret for the run ({e})")))?;
         let mut started = Vec::new();
         let result = (0..count)
             .try_for_each(|index| {
-                started.push(spawn(index, &folder, &token, configuration)?);
+                started.push(spawn(index, &folder, &token)?);
                 Ok(())
             })
-            .and_then(|()| gather(&listener, &mut started, job_graph_hash(&plan.graph), timeout));
-        // The socket is only for the beginning; removing it now leaves nothing behind whatever happens later.
-        let _ = fs::remove_dir_all(&folder);
+            .and_then(|()| gather(&listener, &mut started, job_graph_hash(&plan.graph), timeout, &run.interrupted));
         let workers = match result {
             Ok(workers) => workers,
             Err(error) => {
@@ -113,7 +128,6 @@ impl Processes {
             run_id: run_id.clone(),
             workers,
             readers: Mutex::default(),
-            folder,
             placement: OnceLock::new(),
         };
         processes.listen_to_workers(limit, &run.events_in, &run.split_requests)?;
@@ -196,11 +210,11 @@ impl Backend for Processes {
     }
 
     fn usage(&self) -> Usage {
-        let own = Usage { cpu: usage::cpu_time(), rss: usage::resident_bytes(std::process::id()).unwrap_or(0) };
+        let own = Usage { cpu: usage::cpu_time(), peak_rss: usage::peak_resident_bytes() };
         self.workers
             .iter()
             .map(|w| lock(&w.report).usage)
-            .fold(own, |a, b| Usage { cpu: a.cpu + b.cpu, rss: a.rss + b.rss })
+            .fold(own, |a, b| Usage { cpu: a.cpu + b.cpu, peak_rss: a.peak_rss + b.peak_rss })
     }
 
     fn finish(&self) {
@@ -225,7 +239,6 @@ impl Drop for Processes {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -267,7 +280,7 @@ impl WorkerProcess {
     fn on_report(&self, message: &proto::MetricsReport) {
         let mut report = lock(&self.report);
         report.tasks = message.tasks.iter().map(protocol::metrics_from_message).collect();
-        report.usage = Usage { cpu: Duration::from_nanos(message.cpu_nanos), rss: message.rss_bytes };
+        report.usage = Usage { cpu: Duration::from_nanos(message.cpu_nanos), peak_rss: message.rss_bytes };
     }
 
     fn wait_until(&self, deadline: Instant) -> Option<ExitStatus> {
@@ -334,12 +347,7 @@ fn listen(folder: &PathBuf) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn spawn(
-    index: u32,
-    folder: &std::path::Path,
-    token: &JobToken,
-    configuration: &Configuration,
-) -> Result<Started, TaskFailure> {
+fn spawn(index: u32, folder: &Path, token: &JobToken) -> Result<Started, TaskFailure> {
     let executable =
         env::current_exe().map_err(|e| failure(format!("this program's own file cannot be found ({e})")))?;
     let mut command = Command::new(&executable);
@@ -353,16 +361,15 @@ fn spawn(
     let driver = std::process::id();
     // SAFETY: the closure only makes calls that are async-signal-safe, and touches no memory of the parent's.
     unsafe { command.pre_exec(move || worker_role::bind_to_driver(driver)) };
-    if let Some(parallelism) = configuration.get(&options::PARALLELISM_DEFAULT) {
-        // A worker in another control group may see another number of cores.
-        command.env("WEIR_CONF_PARALLELISM_DEFAULT", parallelism.to_string());
-    }
+    // A worker in another control group may see another number of cores, but must build the same graph.
+    command.env(environment::CORES_VARIABLE, environment::available_cores().to_string());
     let mut child = command
         .spawn()
         .map_err(|e| failure(format!("{} cannot be started as a worker ({e})", executable.display())))?;
     let last_lines = Arc::default();
-    if let Some(stderr) = child.stderr.take() {
-        follow_stderr(stderr, &last_lines).map_err(|e| failure(format!("no thread for a worker's messages ({e})")))?;
+    if let Some(Err(error)) = child.stderr.take().map(|stderr| follow_stderr(stderr, &last_lines)) {
+        let _ = child.kill().and_then(|()| child.wait());
+        return Err(failure(format!("no thread could be started for a worker's messages ({error})")));
     }
     Ok(Started { index, child, last_lines })
 }
@@ -373,7 +380,7 @@ fn follow_stderr(stderr: ChildStderr, last_lines: &Arc<Mutex<VecDeque<String>>>)
     thread::Builder::new().name("weir-stderr".into()).spawn(move || {
         let mut reader = BufReader::new(stderr);
         let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+        while (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
             line.clear();
             terminal::err(&text);
@@ -393,6 +400,7 @@ fn gather(
     started: &mut Vec<Started>,
     graph_hash: u64,
     timeout: Duration,
+    interrupted: &AtomicBool,
 ) -> Result<Vec<Arc<WorkerProcess>>, TaskFailure> {
     let deadline = Instant::now() + timeout;
     let mut greeted: BTreeMap<u32, (UnixStream, proto::Hello)> = BTreeMap::new();
@@ -404,6 +412,9 @@ fn gather(
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 check_alive(started, &greeted)?;
+                if interrupted.load(Ordering::Acquire) {
+                    return Err(failure("interrupted while workers were starting"));
+                }
                 if Instant::now() >= deadline {
                     let missing: Vec<_> = (0..started.len() as u32).filter(|i| !greeted.contains_key(i)).collect();
                     return Err(failure(format!(

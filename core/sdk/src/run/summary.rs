@@ -97,14 +97,14 @@ impl<'a> Summary<'a> {
         let (records_in, records_out) = self.records();
         let seconds = self.seconds();
         text.push_str(&format!(
-            "Job {} {} after {seconds:.2} s: {} records in ({}/s), {} out, {:.2} CPU s, {} MiB resident\n",
+            "Job {} {} after {seconds:.2} s: {} records in ({}/s), {} out, {:.2} CPU s, {} MiB at most\n",
             self.graph.name,
             self.status(),
             count(records_in as f64),
             count(records_in as f64 / seconds.max(1e-9)),
             count(records_out as f64),
             self.usage.cpu.as_secs_f64(),
-            self.usage.rss / (1 << 20),
+            self.usage.peak_rss / (1 << 20),
         ));
         for (vertex, total) in self.graph.vertices.iter().zip(&self.totals) {
             let m = &total.metrics;
@@ -139,7 +139,7 @@ impl<'a> Summary<'a> {
             "records_out": records_out,
             "rate": records_in as f64 / seconds.max(1e-9),
             "cpu_s": self.usage.cpu.as_secs_f64(),
-            "rss_bytes": self.usage.rss,
+            "peak_rss_bytes": self.usage.peak_rss,
             "vertices": self.graph.vertices.iter().zip(&self.totals).map(|(vertex, total)| {
                 let m = &total.metrics;
                 json!({

@@ -24,6 +24,15 @@ pub(super) fn resident_bytes(pid: u32) -> Option<u64> {
     Some(pages * page as u64)
 }
 
+/// The most memory this process has had resident so far, in bytes; 0 where the system does not tell.
+pub(super) fn peak_resident_bytes() -> u64 {
+    let kib = fs::read_to_string("/proc/self/status").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    kib.unwrap_or(0) * 1024
+}
+
 /// Memory this process may use in all: the smaller of the machine's and the control group's limit, in bytes.
 pub(super) fn memory_limit() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {

@@ -1,8 +1,10 @@
 //! The worker role: what a job's executable does when a driver starts it to run a share of the tasks.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{env, process, thread};
@@ -38,6 +40,11 @@ impl Seat {
         let socket = PathBuf::from(env::var_os(variables::SOCKET)?);
         let index = env::var(variables::INDEX).ok()?.parse().ok()?;
         let token = token_from_hex(&env::var(variables::TOKEN).ok()?)?;
+        for variable in [variables::SOCKET, variables::INDEX, variables::TOKEN] {
+            // Processes that user code starts are not workers.
+            // SAFETY: called first thing in `main`, while this is the only thread.
+            unsafe { env::remove_var(variable) };
+        }
         Some(Seat { socket, index, token })
     }
 }
@@ -71,12 +78,13 @@ pub(super) fn serve(job: &Job, parsed: &Parsed, seat: Seat) -> u8 {
     }
 }
 
-/// Called in the new process before it becomes a worker; only async-signal-safe calls. Ctrl-C reaches every process of the
-/// terminal, but only the driver decides; and without a driver a worker has no purpose.
+/// Called in the new process before it becomes a worker; only async-signal-safe calls. Ctrl-C and signals to a group reach every
+/// process, but only the driver decides; and without a driver a worker has no purpose.
 pub(super) fn bind_to_driver(driver: u32) -> std::io::Result<()> {
     // SAFETY: the calls only set and read attributes of this process. Both settings outlive `exec`.
     let parent = unsafe {
         libc::signal(libc::SIGINT, libc::SIG_IGN);
+        libc::signal(libc::SIGTERM, libc::SIG_IGN);
         #[cfg(target_os = "linux")]
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::getppid()
@@ -109,7 +117,7 @@ fn try_serve(job: &Job, parsed: &Parsed, seat: &Seat) -> WorkerResult<()> {
         return Err("the driver deployed another graph than this worker built".into());
     }
     let peers = deploy.peers.iter().map(|p| p.data_address.parse()).collect::<Result<Vec<SocketAddr>, _>>()?;
-    network.connect(seat.index, &peers)?;
+    connect(&network, seat.index, &peers, &incoming)?;
     let spec = WorkerSpec {
         placement: placement(&plan, &deploy)?,
         plan,
@@ -123,6 +131,33 @@ fn try_serve(job: &Job, parsed: &Parsed, seat: &Seat) -> WorkerResult<()> {
     worker.join();
     link.write(metrics_report(&worker))?;
     Ok(())
+}
+
+/// Connects with the other workers. One that dies meanwhile must not keep this one waiting for it: anything the driver says
+/// before the tasks run can only be that they will not.
+fn connect(network: &Network, index: u32, peers: &[SocketAddr], incoming: &UnixStream) -> WorkerResult<()> {
+    let driver = incoming.as_raw_fd();
+    let connected = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !connected.load(Ordering::Acquire) {
+                if readable_within(driver, Duration::from_millis(20)) && !connected.load(Ordering::Acquire) {
+                    process::exit(i32::from(exit::FINISHED));
+                }
+            }
+        });
+        let result = network.connect(index, peers);
+        connected.store(true, Ordering::Release);
+        result
+    })?;
+    Ok(())
+}
+
+/// Whether something arrives on a socket (its end included) within `timeout`.
+fn readable_within(socket: RawFd, timeout: Duration) -> bool {
+    let mut poll = libc::pollfd { fd: socket, events: libc::POLLIN, revents: 0 };
+    // SAFETY: the pointer is to one live pollfd, and the descriptor stays open while the caller borrows its stream.
+    unsafe { libc::poll(&mut poll, 1, timeout.as_millis() as libc::c_int) > 0 }
 }
 
 fn await_deploy(incoming: &mut UnixStream) -> WorkerResult<Option<proto::Deploy>> {
@@ -170,7 +205,7 @@ fn follow_orders(incoming: &mut UnixStream, worker: &Worker) -> WorkerResult<()>
 fn metrics_report(worker: &Worker) -> to_driver::Message {
     to_driver::Message::MetricsReport(proto::MetricsReport {
         tasks: worker.metrics().into_iter().map(protocol::metrics_to_message).collect(),
-        rss_bytes: usage::resident_bytes(process::id()).unwrap_or(0),
+        rss_bytes: usage::peak_resident_bytes(),
         cpu_nanos: usage::cpu_time().as_nanos() as u64,
     })
 }

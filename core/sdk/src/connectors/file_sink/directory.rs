@@ -28,6 +28,7 @@ pub(super) struct OutputDirectory {
     pub(super) old: BTreeSet<String>,
     /// Directories that did not exist before this run, outermost first.
     created: Vec<PathBuf>,
+    cleaned_up: bool,
     _lock: File,
 }
 
@@ -42,8 +43,14 @@ impl OutputDirectory {
         let lock = lock(path)?;
         let staging = staging(path, run_id);
         // From here on dropping it removes the lock file and the staging directory.
-        let mut directory =
-            OutputDirectory { path: path.to_owned(), staging, old: BTreeSet::new(), created, _lock: lock };
+        let mut directory = OutputDirectory {
+            path: path.to_owned(),
+            staging,
+            old: BTreeSet::new(),
+            created,
+            cleaned_up: false,
+            _lock: lock,
+        };
         if directory.staging.exists() {
             // The driver of this very run was restarted: what is there is its own.
             return Ok(directory);
@@ -133,7 +140,11 @@ impl Drop for OutputDirectory {
 
 impl OutputDirectory {
     /// Removes everything hidden, and the directory itself if this run made it and nothing was committed.
-    pub(super) fn clean_up(&self) {
+    pub(super) fn clean_up(&mut self) {
+        // Once only: as soon as the lock file is gone, another run may have made its own.
+        if std::mem::replace(&mut self.cleaned_up, true) {
+            return;
+        }
         // Nobody is left to tell about a failure, and what stays is hidden and removed by the next run.
         let _ = fs::remove_dir_all(&self.staging);
         // Removed before it is unlocked; whoever opened it meanwhile notices in `lock` and tries again.
