@@ -107,6 +107,8 @@ fn a_second_ctrl_c_ends_at_once() {
         run.await_stderr("blocking");
         run.interrupt();
         run.await_stderr("Ctrl-C");
+        // Sooner it would count as the same wish.
+        std::thread::sleep(Duration::from_millis(700));
         run.interrupt();
         let ended = run.wait();
         ended.exits(130);
