@@ -1,6 +1,7 @@
 //! Heads of chains: the loops that feed a fused chain from a source, one input or two inputs.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::time::Instant;
 
 use crate::channel::{Gate, GateEvent};
@@ -14,7 +15,7 @@ use crate::record::{Decoder, Record};
 use crate::source::{
     NextSplit, ReaderContext, ReaderStatus, ReaderWaker, Source, SourceReader, SplitAnswer, decode_split,
 };
-use crate::task::{Mail, TaskShared, Waiting};
+use crate::task::{Mail, Waiting};
 
 /// A chain that starts with a source.
 #[derive(Debug, Clone)]
@@ -36,6 +37,19 @@ impl<T, D: Stage<T>> Collector<T> for Counted<'_, D> {
     fn push(&mut self, record: T) {
         self.down.push(record);
         self.pulse.on_record(|why| self.down.flush(why));
+    }
+
+    #[inline(always)]
+    fn push_numbered(&mut self, numbers: Range<u64>, mut make: impl FnMut(u64) -> T) {
+        let mut from = numbers.start;
+        while from < numbers.end {
+            let to = numbers.end.min(from.saturating_add(self.pulse.until_look()));
+            for number in from..to {
+                self.down.push(make(number));
+            }
+            self.pulse.on_records(to - from, |why| self.down.flush(why));
+            from = to;
+        }
     }
 }
 
@@ -164,10 +178,7 @@ impl<T: Record> Chain for Input<T> {
                 }
                 GateEvent::Action(action) => pass_on(action, &mut down),
                 event => {
-                    feed(event, &mut gate, &shared, |record| {
-                        down.push(record);
-                        pulse.on_record(|why| down.flush(why));
-                    })?;
+                    feed(event, &mut gate, &mut pulse, &mut down, D::push, D::flush)?;
                     pulse.on_batch(|why| down.flush(why));
                 }
             }
@@ -177,26 +188,36 @@ impl<T: Record> Chain for Input<T> {
 
 /// Feeds the records of a batch to `push`, counts them and gives the batch back.
 #[inline(always)]
-fn feed<T: Record>(
+fn feed<T: Record, S>(
     event: GateEvent<T>,
     gate: &mut Gate<T>,
-    shared: &TaskShared,
-    mut push: impl FnMut(T),
+    pulse: &mut Pulse,
+    stage: &mut S,
+    push: impl Fn(&mut S, T),
+    flush: impl Fn(&mut S, Flush),
 ) -> Result<(), TaskError> {
     match event {
         GateEvent::Batch(channel, mut batch) => {
-            shared.metrics().add_records_in(batch.len() as u64);
-            for record in batch.drain(..) {
-                push(record);
+            pulse.task().metrics().add_records_in(batch.len() as u64);
+            let mut records = batch.drain(..);
+            // In blocks, so that the loop over cheap records does nothing else.
+            while records.len() > 0 {
+                let block = pulse.until_look().min(records.len() as u64);
+                for record in records.by_ref().take(block as usize) {
+                    push(stage, record);
+                }
+                pulse.on_records(block, |why| flush(stage, why));
             }
+            drop(records);
             gate.recycle(channel, batch);
         }
         GateEvent::Encoded(batch) => {
-            shared.metrics().add_records_in(u64::from(batch.records));
-            shared.metrics().add_bytes_in(batch.bytes.len() as u64);
+            pulse.task().metrics().add_records_in(u64::from(batch.records));
+            pulse.task().metrics().add_bytes_in(batch.bytes.len() as u64);
             let mut decoder = Decoder::new(&batch.bytes);
             for _ in 0..batch.records {
-                push(T::decode(&mut decoder).map_err(damaged)?);
+                push(stage, T::decode(&mut decoder).map_err(damaged)?);
+                pulse.on_record(|why| flush(stage, why));
             }
         }
         GateEvent::Action(_) | GateEvent::Empty => {}
@@ -306,10 +327,10 @@ impl<F, Out: 'static, D: Stage<Out>> CoRun<F, Out, D> {
                     }
                     self.merge(&mut both, 0, action, &mut blocked);
                 }
-                event => feed(event, &mut first, &shared, |record| {
-                    self.call(|f, context| f.first(record, context));
-                    pulse.on_record(|why| self.flush(why));
-                })?,
+                event => {
+                    let push = |run: &mut Self, record| run.call(|f, context| f.first(record, context));
+                    feed(event, &mut first, &mut pulse, &mut self, push, Self::flush)?;
+                }
             }
             let b = if second.is_ended() || blocked[1] { GateEvent::Empty } else { second.poll()? };
             let second_empty = matches!(b, GateEvent::Empty);
@@ -320,10 +341,10 @@ impl<F, Out: 'static, D: Stage<Out>> CoRun<F, Out, D> {
                     }
                     self.merge(&mut both, 1, action, &mut blocked);
                 }
-                event => feed(event, &mut second, &shared, |record| {
-                    self.call(|f, context| f.second(record, context));
-                    pulse.on_record(|why| self.flush(why));
-                })?,
+                event => {
+                    let push = |run: &mut Self, record| run.call(|f, context| f.second(record, context));
+                    feed(event, &mut second, &mut pulse, &mut self, push, Self::flush)?;
+                }
             }
             if both.is_ended() {
                 self.control(Control::End);

@@ -249,9 +249,7 @@ impl<T, F: Fn(u64) -> T> GeneratorReader<F> {
         if split.step == 1 {
             let to = from.saturating_add(POLL).min(split.end);
             split.next = to;
-            for number in from..to {
-                out.push((self.function)(number));
-            }
+            out.push_numbered(from..to, &self.function);
         } else {
             let to = from.saturating_add(POLL * split.step).min(split.end);
             emit_every(&self.function, split, to, out);
