@@ -96,12 +96,17 @@ impl<T: Send + 'static> Inbox<T> {
     }
 
     /// Queues `element` unless the channel is full, in which case it comes back and `producer` will be woken.
-    /// On success an emptied batch comes back.
-    fn try_send(&self, channel: u32, element: Element<T>, producer: &Arc<TaskShared>) -> Result<Vec<T>, Element<T>> {
+    fn try_send(
+        &self,
+        channel: u32,
+        element: Element<T>,
+        announce: Announce,
+        producer: &Arc<TaskShared>,
+    ) -> Result<Sent<T>, Element<T>> {
         let mut guard = self.lock();
         let state = &mut *guard;
         if state.closed {
-            return Ok(Vec::new());
+            return Ok(Sent { spare: Vec::new(), announced: true });
         }
         let slot = &mut state.channels[channel as usize];
         if slot.queue.len() >= self.capacity {
@@ -109,20 +114,29 @@ impl<T: Send + 'static> Inbox<T> {
             return Err(element);
         }
         let spare = slot.spare.pop().unwrap_or_default();
+        let announced = announce == Announce::Now || slot.queue.len() + 1 >= self.worth_waking();
         state.enqueue(channel, element);
         drop(guard);
-        self.consumer.wake();
-        Ok(spare)
+        if announced {
+            self.consumer.wake();
+        }
+        Ok(Sent { spare, announced })
+    }
+
+    /// Batches in a channel that a consumer is woken for although their producer is about to send more. A consumer that is
+    /// faster than its producer would otherwise fall asleep after each batch, and waking it costs more than many a batch.
+    fn worth_waking(&self) -> usize {
+        self.capacity.div_ceil(2)
     }
 
     /// Takes the next element of any readable channel and gives the emptied `recycle` batch back to its producer.
     fn poll(&self, recycle: Option<(u32, Vec<T>)>) -> Poll<T> {
         let mut state = self.lock();
         if let Some((channel, batch)) = recycle {
-            let spare = &mut state.channels[channel as usize].spare;
-            // A producer has one batch in its hands for each it may get back; more would only hoard memory.
-            if spare.len() < 2 {
-                spare.push(batch);
+            let slot = &mut state.channels[channel as usize];
+            // As many as the producer can send before the next ones come back; more would only hoard memory.
+            if slot.spare.len() + slot.queue.len() < self.capacity {
+                slot.spare.push(batch);
             }
         }
         let Some(channel) = state.ready.pop_front() else { return Poll::Empty };
@@ -228,6 +242,23 @@ impl<T: Send + 'static> RemoteInbox for Inbox<T> {
     }
 }
 
+/// Whether the consumer learns of a batch at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Announce {
+    /// Now.
+    Now,
+    /// When there are enough, or when the producer says so.
+    Later,
+}
+
+/// A batch that was taken.
+struct Sent<T> {
+    /// An emptied one in its place.
+    spare: Vec<T>,
+    /// Whether the consumer was woken.
+    announced: bool,
+}
+
 enum Poll<T> {
     Element(u32, Element<T>),
     Lost(String),
@@ -328,30 +359,67 @@ pub enum ChannelWriter<T: Send + 'static> {
         inbox: Arc<Inbox<T>>,
         /// Which of its channels.
         channel: u32,
+        /// Whether the consumer may sleep although the channel holds something.
+        unannounced: bool,
     },
     /// To a consumer in another process.
     Remote(RemoteChannel),
 }
 
 impl<T: Record> ChannelWriter<T> {
+    /// The producer's end of a channel to a consumer in this process.
+    pub fn local(inbox: Arc<Inbox<T>>, channel: u32) -> ChannelWriter<T> {
+        ChannelWriter::Local { inbox, channel, unannounced: false }
+    }
+
     /// Hands `batch` to the consumer, waiting while the channel is full, and returns an empty batch to fill next.
     /// Fails with [`TaskError::Canceled`] when the task is cancelled while it waits.
-    pub fn send_batch(&mut self, mut batch: Vec<T>, task: &Arc<TaskShared>) -> Result<Vec<T>, TaskError> {
+    pub fn send_batch(&mut self, batch: Vec<T>, task: &Arc<TaskShared>) -> Result<Vec<T>, TaskError> {
         task.metrics().add_records_out(batch.len() as u64);
         match self {
-            ChannelWriter::Local { inbox, channel } => send_local(inbox, *channel, Element::Batch(batch), task),
-            ChannelWriter::Remote(remote) => {
-                encode_and_send(remote, &batch, task)?;
-                batch.clear();
-                Ok(batch)
+            ChannelWriter::Local { inbox, channel, unannounced } => {
+                *unannounced = false;
+                send_local(inbox, *channel, Element::Batch(batch), task)
             }
+            ChannelWriter::Remote(remote) => send_remote(remote, batch, task),
+        }
+    }
+
+    /// [`send_batch`](Self::send_batch) for a producer that goes on at once: the consumer may go on sleeping until more has
+    /// gathered. Never waits: a channel that is full, or whose consumer is in another process, gives the batch back. Before
+    /// the producer waits for anything it must [`announce`](Self::announce).
+    pub fn send_full_batch(&mut self, batch: Vec<T>, task: &Arc<TaskShared>) -> Result<Vec<T>, Vec<T>> {
+        match self {
+            ChannelWriter::Local { inbox, channel, unannounced } => {
+                let records = batch.len() as u64;
+                match inbox.try_send(*channel, Element::Batch(batch), Announce::Later, task) {
+                    Ok(sent) => {
+                        task.metrics().add_records_out(records);
+                        *unannounced = !sent.announced;
+                        Ok(sent.spare)
+                    }
+                    Err(Element::Batch(batch)) => Err(batch),
+                    Err(Element::Encoded(_) | Element::Control(_)) => unreachable!("what comes back is what was sent"),
+                }
+            }
+            ChannelWriter::Remote(_) => Err(batch),
+        }
+    }
+
+    /// Wakes a consumer that was left sleeping.
+    pub fn announce(&mut self) {
+        if let ChannelWriter::Local { inbox, unannounced, .. } = self
+            && std::mem::take(unannounced)
+        {
+            inbox.consumer.wake();
         }
     }
 
     /// Sends a control element behind everything sent so far.
     pub fn send_control(&mut self, control: Control, task: &Arc<TaskShared>) -> Result<(), TaskError> {
         match self {
-            ChannelWriter::Local { inbox, channel } => {
+            ChannelWriter::Local { inbox, channel, unannounced } => {
+                *unannounced = false;
                 send_local(inbox, *channel, Element::Control(control), task).map(drop)
             }
             ChannelWriter::Remote(remote) => remote.send_control(control),
@@ -366,8 +434,8 @@ fn send_local<T: Send + 'static>(
     task: &Arc<TaskShared>,
 ) -> Result<Vec<T>, TaskError> {
     loop {
-        match inbox.try_send(channel, element, task) {
-            Ok(spare) => return Ok(spare),
+        match inbox.try_send(channel, element, Announce::Now, task) {
+            Ok(sent) => return Ok(sent.spare),
             Err(refused) => {
                 element = refused;
                 task.check_canceled()?;
@@ -375,6 +443,16 @@ fn send_local<T: Send + 'static>(
             }
         }
     }
+}
+
+fn send_remote<T: Record>(
+    remote: &RemoteChannel,
+    mut batch: Vec<T>,
+    task: &Arc<TaskShared>,
+) -> Result<Vec<T>, TaskError> {
+    encode_and_send(remote, &batch, task)?;
+    batch.clear();
+    Ok(batch)
 }
 
 fn encode_and_send<T: Record>(remote: &RemoteChannel, batch: &[T], task: &Arc<TaskShared>) -> Result<(), TaskError> {

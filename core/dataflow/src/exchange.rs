@@ -272,24 +272,36 @@ impl<T: Record> Outgoing<T> {
         let batch = &mut self.batches[channel];
         batch.push(record);
         if batch.len() >= self.capacity || full {
-            self.send(channel);
+            self.send_full(channel);
         }
     }
 
+    /// Sends a batch that is full; more will follow soon.
     #[inline(never)]
-    fn send(&mut self, channel: usize) {
+    fn send_full(&mut self, channel: usize) {
         let batch = std::mem::take(&mut self.batches[channel]);
         self.encoded[channel] = 0;
-        match self.writers[channel].send_batch(batch, &self.task) {
-            Ok(empty) => self.batches[channel] = empty,
-            Err(error) => raise(error),
-        }
+        self.batches[channel] = match self.writers[channel].send_full_batch(batch, &self.task) {
+            Ok(empty) => empty,
+            Err(batch) => {
+                // This may have to wait; the other consumers should not.
+                self.writers.iter_mut().for_each(ChannelWriter::announce);
+                self.writers[channel].send_batch(batch, &self.task).unwrap_or_else(|error| raise(error))
+            }
+        };
     }
 
     fn flush(&mut self) {
-        for channel in 0..self.batches.len() {
-            if !self.batches[channel].is_empty() {
-                self.send(channel);
+        for (channel, writer) in self.writers.iter_mut().enumerate() {
+            let batch = &mut self.batches[channel];
+            if batch.is_empty() {
+                writer.announce();
+                continue;
+            }
+            self.encoded[channel] = 0;
+            match writer.send_batch(std::mem::take(batch), &self.task) {
+                Ok(empty) => *batch = empty,
+                Err(error) => raise(error),
             }
         }
     }

@@ -82,7 +82,7 @@ impl Fabric {
             }
             let before = self.channels_before(edge, consumer);
             let first = pattern.producers(consumer, producers, consumers).start;
-            ChannelWriter::Local { inbox: self.inbox(task, e.target_input), channel: before + subtask - first }
+            ChannelWriter::local(self.inbox(task, e.target_input), before + subtask - first)
         };
         pattern.consumers(subtask, producers, consumers).map(writer).collect()
     }
