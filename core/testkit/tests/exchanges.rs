@@ -58,10 +58,10 @@ fn rebalance_is_even() {
 
 #[test]
 fn rescale_gives_each_producer_its_own_consumers() {
-    // The share of a producer depends on how many splits it got.
+    // The share of a producer is as large as its splits, and one of them may get all; its two consumers share evenly.
     check("--case rescale --from 2 --to 4", 1, |counts| {
-        assert_eq!(counts.len(), 4, "{counts:?}");
-        assert!(counts[&0].abs_diff(counts[&1]) <= 2 && counts[&2].abs_diff(counts[&3]) <= 2, "{counts:?}");
+        let of = |subtask| counts.get(&subtask).copied().unwrap_or(0);
+        assert!(of(0).abs_diff(of(1)) <= 2 && of(2).abs_diff(of(3)) <= 2, "{counts:?}");
     });
     check("--case rescale --from 3 --to 2", 1, |counts| assert!(counts.len() <= 2, "{counts:?}"));
 }
