@@ -16,8 +16,8 @@ pub enum OutputError {
     },
     /// There is output already.
     #[error(
-        "output directory {} is not empty: it has {count} files, among them {example:?}; give another directory, empty this one, or allow its part \
-         files to be replaced with `.overwrite(true)`",
+        "output directory {} is not empty: it has {count} files, among them {example:?}; give another directory or empty this one \
+         (a job whose author wrote `.overwrite(true)` replaces its part files)",
         path.display()
     )]
     NotEmpty {
