@@ -13,6 +13,10 @@ use crate::plan::{PortId, TaskContext};
 use crate::record::Record;
 use crate::task::TaskShared;
 
+/// All open batches of one edge of one producer together take about this many bytes at most …
+const OUTGOING_BYTES: usize = 1024 * 1024;
+/// … unless that would make them smaller than this.
+const SMALLEST_BATCH_BYTES: usize = 2 * 1024;
 /// A batch never holds more records than this, however small they are …
 const BATCH_RECORDS: usize = 4096;
 /// … and leaves when encoding it would take this many times the configured bytes, which bounds memory when records own large
@@ -243,13 +247,17 @@ struct Outgoing<T: Record> {
     encoded: Vec<usize>,
     capacity: usize,
     encoded_limit: usize,
+    /// Whether a consumer may be left sleeping for a while. Not when the task has other edges: it could wait there for long.
+    may_defer: bool,
     task: Arc<TaskShared>,
 }
 
 impl<T: Record> Outgoing<T> {
     fn new(task: &TaskContext, port: PortId) -> Outgoing<T> {
         let writers = task.writers::<T>(port);
-        let bytes = task.options().batch_bytes;
+        // Wide exchanges have smaller batches, so that memory does not grow with producers times consumers.
+        let share = (OUTGOING_BYTES / writers.len().max(1)).max(SMALLEST_BATCH_BYTES);
+        let bytes = task.options().batch_bytes.min(share);
         let capacity = (bytes / size_of::<T>().max(1)).clamp(1, BATCH_RECORDS);
         Outgoing {
             batches: writers.iter().map(|_| Vec::new()).collect(),
@@ -257,6 +265,7 @@ impl<T: Record> Outgoing<T> {
             writers,
             capacity,
             encoded_limit: bytes * ENCODED_FACTOR,
+            may_defer: task.output_edges() == 1,
             task: task.shared().clone(),
         }
     }
@@ -281,21 +290,30 @@ impl<T: Record> Outgoing<T> {
     fn send_full(&mut self, channel: usize) {
         let batch = std::mem::take(&mut self.batches[channel]);
         self.encoded[channel] = 0;
-        self.batches[channel] = match self.writers[channel].send_full_batch(batch, &self.task) {
+        let writer = &mut self.writers[channel];
+        let sent = if self.may_defer { writer.send_full_batch(batch, &self.task) } else { Err(batch) };
+        self.batches[channel] = match sent {
             Ok(empty) => empty,
             Err(batch) => {
                 // This may have to wait; the other consumers should not.
-                self.writers.iter_mut().for_each(ChannelWriter::announce);
+                self.announce();
                 self.writers[channel].send_batch(batch, &self.task).unwrap_or_else(|error| raise(error))
             }
         };
     }
 
+    /// Wakes the consumers that were left sleeping.
+    fn announce(&mut self) {
+        if self.may_defer {
+            self.writers.iter_mut().for_each(ChannelWriter::announce);
+        }
+    }
+
     fn flush(&mut self) {
+        self.announce();
         for (channel, writer) in self.writers.iter_mut().enumerate() {
             let batch = &mut self.batches[channel];
             if batch.is_empty() {
-                writer.announce();
                 continue;
             }
             self.encoded[channel] = 0;

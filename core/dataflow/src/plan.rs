@@ -137,6 +137,11 @@ impl TaskContext {
         self.runtime.fabric().writers::<T>(self.edge(port), self.subtask())
     }
 
+    /// Number of edges that start at this task's vertex.
+    pub(crate) fn output_edges(&self) -> usize {
+        self.runtime.plan().graph.out_edges(self.id().vertex).count()
+    }
+
     pub(crate) fn partition_context(&self, port: PortId) -> PartitionContext {
         let graph = &self.runtime.plan().graph;
         let edge = &graph.edges[self.edge(port) as usize];

@@ -51,9 +51,7 @@ impl Link {
         let consumer = task();
         let inbox = Inbox::new(channels as usize, capacity as usize, consumer.clone());
         let writers = match self {
-            Link::Local => {
-                (0..channels).map(|channel| ChannelWriter::local(inbox.clone(), channel)).collect()
-            }
+            Link::Local => (0..channels).map(|channel| ChannelWriter::local(inbox.clone(), channel)).collect(),
             Link::Remote { producers, consumers, edges } => {
                 let edge = edges.fetch_add(1, Ordering::Relaxed);
                 let id = |producer| ChannelId { edge, producer, consumer: 0 };
