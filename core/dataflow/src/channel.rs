@@ -386,7 +386,7 @@ impl<T: Record> ChannelWriter<T> {
     }
 
     /// [`send_batch`](Self::send_batch) for a producer that goes on at once: the consumer may go on sleeping until more has
-    /// gathered. Never waits: a channel that is full, or whose consumer is in another process, gives the batch back. Before
+    /// gathered. Never waits: what a full channel does not take comes back. Before
     /// the producer waits for anything it must [`announce`](Self::announce).
     pub fn send_full_batch(&mut self, batch: Vec<T>, task: &Arc<TaskShared>) -> Result<Vec<T>, Vec<T>> {
         match self {
@@ -402,7 +402,7 @@ impl<T: Record> ChannelWriter<T> {
                     Err(Element::Encoded(_) | Element::Control(_)) => unreachable!("what comes back is what was sent"),
                 }
             }
-            ChannelWriter::Remote(_) => Err(batch),
+            ChannelWriter::Remote(remote) => send_what_credit_allows(remote, batch, task),
         }
     }
 
@@ -462,13 +462,36 @@ fn encode_and_send<T: Record>(remote: &RemoteChannel, batch: &[T], task: &Arc<Ta
             task.check_canceled()?;
             task.park(Waiting::Backpressure, None);
         }
-        let mut bytes = remote.take_buffer();
-        let taken = encode_some(rest, &mut bytes, remote.batch_bytes());
-        task.metrics().add_bytes_out(bytes.len() as u64);
-        remote.send_batch(bytes, taken as u32);
-        rest = &rest[taken..];
+        rest = &rest[send_encoded(remote, rest, task)..];
     }
     Ok(())
+}
+
+/// Sends without waiting. What there is no credit for, or no connection, comes back.
+fn send_what_credit_allows<T: Record>(
+    remote: &RemoteChannel,
+    mut batch: Vec<T>,
+    task: &Arc<TaskShared>,
+) -> Result<Vec<T>, Vec<T>> {
+    while !batch.is_empty() {
+        // An error is found again, and reported, by the send that may wait.
+        if !remote.try_acquire(task).unwrap_or(false) {
+            return Err(batch);
+        }
+        let taken = send_encoded(remote, &batch, task);
+        task.metrics().add_records_out(taken as u64);
+        batch.drain(..taken);
+    }
+    Ok(batch)
+}
+
+/// Encodes as many records as fit a buffer and sends them with the credit taken before; returns how many, at least one.
+fn send_encoded<T: Record>(remote: &RemoteChannel, records: &[T], task: &TaskShared) -> usize {
+    let mut bytes = remote.take_buffer();
+    let taken = encode_some(records, &mut bytes, remote.batch_bytes());
+    task.metrics().add_bytes_out(bytes.len() as u64);
+    remote.send_batch(bytes, taken as u32);
+    taken
 }
 
 /// Encodes as many records as fit a buffer, at least one.
@@ -476,8 +499,7 @@ fn encode_some<T: Record>(records: &[T], out: &mut Vec<u8>, limit: usize) -> usi
     if let Some(len) = T::FIXED_LEN {
         let fit = limit.checked_div(len).unwrap_or(records.len()).max(1);
         let taken = fit.min(records.len());
-        out.reserve(taken * len);
-        records[..taken].iter().for_each(|r| r.encode(out));
+        T::encode_batch(&records[..taken], out);
         return taken;
     }
     for (index, record) in records.iter().enumerate() {
