@@ -15,7 +15,7 @@ const BLOCK: usize = 256 << 10;
 pub(super) struct RowReader {
     reader: csv::Reader<SplitInput>,
     headers: Option<ByteRecord>,
-    /// Number of columns every row has; that of the first row if there are no headers.
+    /// Number of columns every row has; that of the first good row if there are no headers.
     columns: Option<usize>,
     row: ByteRecord,
     /// The row with null words removed.
@@ -77,16 +77,20 @@ impl RowReader {
         if !self.reader.read_byte_record(&mut self.row).map_err(|error| RowError::Input(input_error(error, split)))? {
             return Ok(None);
         }
-        let expected = *self.columns.get_or_insert(self.row.len());
-        if self.row.len() != expected {
-            return Err(self.bad(Problem::Columns { found: self.row.len(), expected }));
+        let found = self.row.len();
+        if let Some(expected) = self.columns.filter(|expected| *expected != found) {
+            return Err(self.bad(Problem::Columns { found, expected }));
         }
         let row = match dialect.nulls.is_empty() {
             true => &self.row,
             false => without_nulls(&self.row, &mut self.cleaned, &dialect.nulls),
         };
         match row.deserialize(self.headers.as_ref()) {
-            Ok(value) => Ok(Some(value)),
+            Ok(value) => {
+                // Only a good row may say how many columns there are: by the width of a bad one all others would be bad.
+                self.columns = Some(found);
+                Ok(Some(value))
+            }
             Err(error) => match error.into_kind() {
                 csv::ErrorKind::Deserialize { err, .. } => {
                     let names = self.headers.as_ref();

@@ -102,6 +102,16 @@ fn bad_rows_can_be_skipped_and_are_counted() {
 }
 
 #[test]
+fn without_headers_a_bad_first_row_does_not_decide_the_number_of_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("in.csv");
+    fs::write(&path, "UA\nAA,5\nDL,6\n").unwrap();
+    let source = source(&path).headers(false).bad_rows(BadRows::Skip);
+    assert_eq!(read::<(Text, i32)>(&source, 1).unwrap(), [("AA".into(), 5), ("DL".into(), 6)]);
+    assert_eq!(source.skipped().get(), 1);
+}
+
+#[test]
 fn the_line_of_a_bad_row_is_right_in_every_range_and_after_empty_lines() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("in.csv");
