@@ -22,7 +22,7 @@ pub struct OutputTag<T> {
 }
 
 impl<T> OutputTag<T> {
-    /// A tag; `name` is shown in plans. Two tags of one name are two outputs.
+    /// A tag; `name` tells people which output is meant. Two tags of one name are two outputs.
     pub fn new(name: impl Into<String>) -> OutputTag<T> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         OutputTag { name: name.into(), id: NEXT.fetch_add(1, Ordering::Relaxed), record: PhantomData }
@@ -49,7 +49,7 @@ impl<T> fmt::Debug for OutputTag<T> {
 // Round robin over one channel is forward; consumers of another parallelism get a rebalance.
 type SideStage<T> = ExchangeStage<T, RoundRobinPartitioner>;
 
-/// A side output's stage with its record type erased; the dynamic calls are one per control element and flush.
+/// A side output's stage with its record type erased. The main output has no dynamic call; a record for a side output costs one.
 trait ErasedSide: Send {
     fn control(&mut self, control: Control);
     fn flush(&mut self, why: Flush);

@@ -166,7 +166,8 @@ impl JobScheduler {
         self.failures.push(FailureRecord {
             task,
             task_name: task.map(|task| self.graph.task_name(task)),
-            worker: task.map(|task| self.placement.worker_of(task)),
+            // With one worker its number says nothing.
+            worker: task.filter(|_| self.placement.workers() > 1).map(|task| self.placement.worker_of(task)),
             failure,
             at: now,
         });

@@ -219,10 +219,9 @@ fn ratio(sum: f64, count: u64, digits: usize, unit: &str) -> String {
 
 fn flights(env: &Environment, options: Options) -> weir::Result<()> {
     let flights = CsvSource::<Flight>::new(options.flights.to_string_lossy()).null_values(["NA"]);
-    let airlines = CsvSource::<Airline>::new(options.airlines.to_string_lossy());
 
     let flights = env.source(flights).name("Flights").share();
-    let airlines = env.source(airlines).name("Airlines").broadcast();
+    let airlines = env.read_csv::<Airline>(&options.airlines).name("Airlines").broadcast();
 
     let by_carrier = flights
         .stream()

@@ -1,6 +1,5 @@
 //! The environment a job is built in.
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 
@@ -57,7 +56,7 @@ impl Environment {
 
     /// The lines of a file, of all files of a directory, or of those a glob matches; gzip and zstd are recognised.
     pub fn read_text(&self, path: impl AsRef<Path>) -> DataStream<SourceHead<TextSource>> {
-        self.source(TextSource::new(self.utf8(path.as_ref())))
+        self.source(TextSource::new(path.as_ref().to_string_lossy()))
     }
 
     /// The rows of CSV files with a header line, as `T`; paths as for [`read_text`](Self::read_text). For other forms of CSV,
@@ -66,17 +65,7 @@ impl Environment {
     where
         CsvSource<T>: Source<Item = T>,
     {
-        self.source(CsvSource::new(self.utf8(path.as_ref())))
-    }
-
-    /// Paths are also patterns, so they must be text.
-    fn utf8<'p>(&self, path: &'p Path) -> Cow<'p, str> {
-        if path.to_str().is_none() {
-            let message =
-                format!("the input path {path:?} is not UTF-8; rename it, or read its parent folder or a pattern");
-            self.problem.borrow_mut().get_or_insert(Error::Build(message));
-        }
-        path.to_string_lossy()
+        self.source(CsvSource::new(path.as_ref().to_string_lossy()))
     }
 
     /// The items of a collection.
@@ -145,7 +134,7 @@ impl Environment {
         let options = RuntimeOptions {
             buffer_timeout: configuration.get(&options::BUFFER_TIMEOUT).interval(),
             channel_capacity: configuration.get(&options::BUFFERS_PER_CHANNEL) as usize,
-            batch_bytes: configuration.get(&options::SEGMENT_SIZE).0 as usize,
+            batch_bytes: configuration.get(&options::SEGMENT_SIZE).as_usize(),
             final_results_only,
         };
         let defaults = JobDefaults {

@@ -2,7 +2,6 @@
 
 use crate::job::{System, Workload};
 use crate::plan::Size;
-use crate::weir_jobs;
 
 /// The usage text.
 pub const USAGE: &str = "\
@@ -62,7 +61,6 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Str
     let mut format = Format::Table;
     let mut workloads = Workload::ALL.to_vec();
     let mut systems = System::ALL.to_vec();
-    systems.retain(|system| *system != System::Weir || weir_jobs::AVAILABLE);
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         let (flag, attached) = match argument.split_once('=') {
@@ -90,9 +88,6 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Command, Str
             }
             _ => return Err(format!("there is no option `{flag}`")),
         }
-    }
-    if systems.contains(&System::Weir) && !weir_jobs::AVAILABLE {
-        return Err("--systems names weir, which this build cannot run".to_owned());
     }
     let repetitions = repetitions.unwrap_or(size.repetitions());
     Ok(Command::Bench(Options { size, repetitions, format, workloads, systems }))

@@ -17,9 +17,6 @@ use weir::exchange::HashPartitioner;
 use weir::prelude::*;
 use weir::sink::{Committer, CommitterContext, Sink, SinkError, SinkWriter, WriterContext};
 
-/// Whether this build can run the system.
-pub const AVAILABLE: bool = true;
-
 /// What the command line of a Weir job begins with.
 const JOB_FLAG: &str = "--job";
 

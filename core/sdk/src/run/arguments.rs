@@ -6,7 +6,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use weir_config::{ConfigError, Configuration, Origin, options};
 use weir_model::JobGraph;
 
-use super::{Job, exit, terminal};
+use super::{Job, exit, terminal, written};
 use crate::error::{Error, Result};
 
 /// The heading of the runtime's options in `--help`.
@@ -138,8 +138,7 @@ impl Stop {
             terminal::err(self.text.trim_end());
             exit::USAGE
         } else {
-            terminal::out(self.text.trim_end());
-            exit::FINISHED
+            written(terminal::out(self.text.trim_end()), exit::FINISHED)
         }
     }
 }

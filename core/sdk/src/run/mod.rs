@@ -165,16 +165,20 @@ fn run(jobs: &[Job], parsed: &Parsed) -> u8 {
 fn drive(job: &Job, parsed: &Parsed) -> Result<u8> {
     let (plan, side, configuration) = build_job(job, parsed)?;
     if let Some(format) = parsed.runtime.explain {
-        terminal::out(format.render(&plan.graph));
-        return Ok(exit::FINISHED);
+        return Ok(written(terminal::out(format.render(&plan.graph)), exit::FINISHED));
     }
     let plan = Arc::new(plan);
     // Not dropped: the process ends anyway, and an author's `Drop` that panics must not change how the job ended.
     std::mem::forget(plan.clone());
     let side = ManuallyDrop::new(side);
     let outcome = driver::drive(&plan, &side, configuration, &parsed.runtime)?;
-    Summary::new(&plan.graph, &outcome).print(&parsed.runtime);
-    Ok(outcome.exit_code())
+    let printed = Summary::new(&plan.graph, &outcome).print(&parsed.runtime);
+    Ok(written(printed, outcome.exit_code()))
+}
+
+/// The exit code of something whose output was asked for: success is only success if the output could be written.
+fn written(written: bool, code: u8) -> u8 {
+    if written || code != exit::FINISHED { code } else { exit::FAILED }
 }
 
 /// Builds a job and runs it to its end in this process, printing nothing: for tests of a job, with

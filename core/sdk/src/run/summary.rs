@@ -33,7 +33,8 @@ impl<'a> Summary<'a> {
     }
 
     /// Prints it where the options say. A failure is printed even when everything else is to be quiet.
-    pub(super) fn print(&self, runtime: &Runtime) {
+    /// Returns whether that could be done.
+    pub(super) fn print(&self, runtime: &Runtime) -> bool {
         clear_line();
         match runtime.output {
             OutputFormat::Json => terminal::out(self.json()),
@@ -42,6 +43,7 @@ impl<'a> Summary<'a> {
                 if !text.is_empty() {
                     terminal::err(text.trim_end());
                 }
+                true
             }
         }
     }
@@ -179,7 +181,8 @@ fn failure_json(record: &FailureRecord) -> Value {
 pub(super) fn print_error(job: &str, runtime: &Runtime, error: &Error) {
     match runtime.output {
         OutputFormat::Json => {
-            terminal::out(json!({ "job": job, "status": "failed", "root_cause": { "message": error.to_string() } }));
+            let status = if matches!(error, Error::Interrupted) { "interrupted" } else { "failed" };
+            terminal::out(json!({ "job": job, "status": status, "root_cause": { "message": error.to_string() } }));
         }
         OutputFormat::Text => terminal::err(format!("Job {job} cannot start: {error}")),
     }

@@ -3,14 +3,15 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
-/// Writes a line on standard output.
-pub(super) fn out(text: impl Display) {
+/// Writes a line on standard output; returns whether it could, or nobody wanted it.
+pub(super) fn out(text: impl Display) -> bool {
     let mut stdout = std::io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            err(format!("standard output cannot be written ({error})"))
+            err(format!("standard output cannot be written ({error})"));
+            false
         }
-        _ => {}
+        _ => true,
     }
 }
 

@@ -6,11 +6,23 @@ use std::time::{Duration, SystemTime};
 
 use weir_dataflow::source::SourceError;
 
+/// Paths are also patterns, so they are text; what was not UTF-8 in one has been replaced before it came here.
+fn not_utf8(path: &str) -> &'static str {
+    if path.contains(char::REPLACEMENT_CHARACTER) {
+        " (a name that is not UTF-8 can only be read through its folder or a pattern)"
+    } else {
+        ""
+    }
+}
+
 /// Why input files could not be found or read.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// Nothing is at the path.
-    #[error("input {path:?} does not exist; give a file, a directory or a pattern such as {path:?}/*.txt")]
+    #[error(
+        "input {path:?} does not exist; give a file, a directory or a pattern such as data/*.txt{}",
+        not_utf8(path)
+    )]
     Missing {
         /// The path as given.
         path: String,
