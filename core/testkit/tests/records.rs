@@ -159,7 +159,7 @@ fn a_full_disk_behind_standard_output_fails_the_job_with_a_hint() {
     }
     let folder = tempfile::tempdir().unwrap();
     let ended = job("numbers").words("--output json --out").arg(folder.path().join("out")).stdout(full()).run();
-    ended.says(&["standard output cannot be written"]);
+    ended.exits(1).says(&["standard output cannot be written"]);
 }
 
 #[test]
