@@ -1,4 +1,5 @@
-//! Every exchange between a producer and a consumer of chosen parallelisms. A line is `subtask value`.
+//! Every exchange between a producer and a consumer of chosen parallelisms. A line is `producer consumer value`: the
+//! subtask a record came from, the one it came to, and the record.
 
 use std::path::PathBuf;
 
@@ -24,10 +25,20 @@ pub struct Options {
 }
 
 pub fn exchanges(env: &Environment, options: Options) -> weir::Result<()> {
-    let words = env.generate(options.count, |n| n).parallelism(options.from).map(|n| format!("record {n}"));
+    // One reader of the source may get all of its splits; every producer of the exchange has to have records.
+    let words = env
+        .generate(options.count, |n| n)
+        .parallelism(options.from)
+        .map(|n| format!("record {n}"))
+        .rebalance()
+        .process_with(|word: String, context: &mut ProcessContext<(u32, String)>| {
+            let producer = context.subtask();
+            context.emit((producer, word));
+        })
+        .parallelism(options.from);
     if options.case == "key_by" {
         words
-            .key_by(|word| word.len() as u64 * 31 + u64::from(word.as_bytes()[word.len() - 1]))
+            .key_by(|(_, word)| word.len() as u64 * 31 + u64::from(word.as_bytes()[word.len() - 1]))
             .process(Subtask)
             .parallelism(options.to)
             .write_text(&options.out);
@@ -40,14 +51,14 @@ pub fn exchanges(env: &Environment, options: Options) -> weir::Result<()> {
         "global" => words.global(),
         "forward" => words.forward(),
         "broadcast" => words.broadcast(),
-        "custom" => words.partition_custom(|word, consumers| word.len() % consumers),
+        "custom" => words.partition_custom(|(_, word), consumers| word.len() % consumers),
         "custom_out_of_range" => words.partition_custom(|_, consumers| consumers),
         "automatic" => words.disable_chaining(),
         other => return Err(weir::Error::job(format!("there is no case {other}"))),
     };
     exchanged
-        .process_with(|word: String, context: &mut ProcessContext<String>| {
-            let line = format!("{} {word}", context.subtask());
+        .process_with(|(producer, word): (u32, String), context: &mut ProcessContext<String>| {
+            let line = format!("{producer} {} {word}", context.subtask());
             context.emit(line);
         })
         .parallelism(options.to)
@@ -59,11 +70,11 @@ pub fn exchanges(env: &Environment, options: Options) -> weir::Result<()> {
 #[derive(Clone)]
 struct Subtask;
 
-impl KeyedProcessFunction<u64, String> for Subtask {
+impl KeyedProcessFunction<u64, (u32, String)> for Subtask {
     type Out = String;
 
-    fn process(&mut self, word: String, context: &mut KeyedContext<u64, String>) {
-        let line = format!("{} {word}", context.subtask());
+    fn process(&mut self, (producer, word): (u32, String), context: &mut KeyedContext<u64, String>) {
+        let line = format!("{producer} {} {word}", context.subtask());
         context.emit(line);
     }
 }
