@@ -4,6 +4,7 @@ mod allocating;
 mod blocking;
 mod exchanges;
 mod operators;
+mod own_source;
 mod panicking;
 mod plans;
 mod sources_and_sinks;
@@ -13,6 +14,7 @@ use allocating::{giant, hoards};
 use blocking::{blocks, slow, waits};
 use exchanges::exchanges;
 use operators::operators;
+use own_source::own_source;
 use panicking::panics;
 use plans::plan;
 use sources_and_sinks::{large, numbers, prints, trickle, updates};
@@ -23,6 +25,7 @@ use unbuildable::{
 weir::main!(
     operators,
     exchanges,
+    own_source,
     plan,
     numbers,
     prints,
