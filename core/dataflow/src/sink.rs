@@ -111,12 +111,14 @@ pub trait Committer: Send {
 }
 
 /// A sink's driver side with types erased.
+#[doc(hidden)]
 pub trait ErasedSink: Send {
     /// See [`Sink::create_committer`].
     fn create_committer(&self, context: &CommitterContext) -> Result<Option<Box<dyn Committer>>, SinkError>;
 }
 
 /// Erases a sink's types for the driver.
+#[doc(hidden)]
 pub struct DriverSink<T, S>(pub S, pub std::marker::PhantomData<fn(T)>);
 
 impl<T: 'static, S: Sink<T>> ErasedSink for DriverSink<T, S> {
@@ -126,6 +128,7 @@ impl<T: 'static, S: Sink<T>> ErasedSink for DriverSink<T, S> {
 }
 
 /// The operator a sink becomes.
+#[doc(hidden)]
 pub struct SinkOperator<T, S: Sink<T>> {
     sink: S,
     open: Option<OpenWriter<S::Writer>>,

@@ -102,9 +102,13 @@ pub struct ReaderContext {
 pub struct ReaderWaker(Arc<TaskShared>);
 
 impl ReaderWaker {
-    /// Wakes `task`; for tests of a reader, any task will do.
-    pub fn new(task: Arc<TaskShared>) -> ReaderWaker {
+    pub(crate) fn new(task: Arc<TaskShared>) -> ReaderWaker {
         ReaderWaker(task)
+    }
+
+    /// A waker of no task, for tests of a reader.
+    pub fn detached() -> ReaderWaker {
+        ReaderWaker(TaskShared::new(crate::task::TaskId { vertex: 0, subtask: 0 }))
     }
 
     /// Makes the task poll its reader again soon.
@@ -173,6 +177,7 @@ pub trait SourceReader: 'static {
 }
 
 /// The answer to a split request as it reaches a task: the split encoded as a [`Record`].
+#[doc(hidden)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SplitAnswer {
     /// An encoded split, a time to wait, or the end.
@@ -182,6 +187,7 @@ pub enum SplitAnswer {
 }
 
 /// An enumerator with its split type erased; splits are encoded.
+#[doc(hidden)]
 pub trait ErasedEnumerator: Send {
     /// See [`SplitEnumerator::next_split`].
     fn next_split(&mut self, subtask: u32) -> SplitAnswer;
@@ -190,12 +196,14 @@ pub trait ErasedEnumerator: Send {
 }
 
 /// A source's driver side with types erased.
+#[doc(hidden)]
 pub trait ErasedSource: Send {
     /// See [`Source::create_enumerator`].
     fn create_enumerator(&self, context: &EnumeratorContext) -> Result<Box<dyn ErasedEnumerator>, SourceError>;
 }
 
 /// Erases a source's types for the driver.
+#[doc(hidden)]
 #[derive(Debug)]
 pub struct DriverSource<S>(pub S);
 
