@@ -89,11 +89,6 @@ impl Configuration {
         Ok(())
     }
 
-    /// Takes the options of a JobGraph, or those that came with a deployment.
-    pub fn set_all(&mut self, values: &BTreeMap<String, String>, origin: Origin) -> Result<(), ConfigError> {
-        values.iter().try_for_each(|(key, value)| self.set(key, value, origin))
-    }
-
     /// The option's value: what was set, or its default.
     pub fn get<T: ConfigValue>(&self, option: &ConfigOption<T>) -> T {
         match self.values.get(option.key()) {
@@ -112,7 +107,7 @@ impl Configuration {
         self.values.iter().map(|(key, (value, origin))| (*key, value.as_str(), *origin))
     }
 
-    /// What is set, as a JobGraph and a deployment carry it; [`Self::set_all`] takes it in again.
+    /// What is set, as a JobGraph carries it.
     pub fn to_map(&self) -> BTreeMap<String, String> {
         self.iter().map(|(key, value, _)| (key.to_owned(), value.to_owned())).collect()
     }

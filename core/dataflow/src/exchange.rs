@@ -257,7 +257,7 @@ impl<T: Record> Outgoing<T> {
         let writers = task.writers::<T>(port);
         // Wide exchanges have smaller batches, so that memory does not grow with producers times consumers.
         let share = (OUTGOING_BYTES / writers.len().max(1)).max(SMALLEST_BATCH_BYTES);
-        let bytes = task.options().batch_bytes.min(share);
+        let bytes = task.options().channels.batch_bytes.min(share);
         let capacity = (bytes / size_of::<T>().max(1)).clamp(1, BATCH_RECORDS);
         Outgoing {
             batches: writers.iter().map(|_| Vec::new()).collect(),

@@ -19,8 +19,14 @@ type InboxKey = (TaskId, u32);
 pub struct ChannelOptions {
     /// Batches a channel inside the process holds before its producer waits.
     pub capacity: usize,
-    /// A batch for another process is closed at about this size, in bytes.
+    /// A batch leaves when its records, or for another process their encoding, take about this many bytes.
     pub batch_bytes: usize,
+}
+
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        ChannelOptions { capacity: 4, batch_bytes: 32 * 1024 }
+    }
 }
 
 /// All channels that start or end in one worker.

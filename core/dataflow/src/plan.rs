@@ -9,6 +9,7 @@ use weir_model::JobGraph;
 
 use crate::channel::{ChannelWriter, Gate};
 use crate::exchange::PartitionContext;
+use crate::fabric::ChannelOptions;
 use crate::failure::TaskError;
 use crate::operator::VertexBody;
 use crate::record::Record;
@@ -61,10 +62,8 @@ impl fmt::Debug for JobPlan {
 pub struct RuntimeOptions {
     /// Buffered results leave at the latest after this time; `None`: when a buffer is full or the task is idle.
     pub buffer_timeout: Option<Duration>,
-    /// Batches a channel holds before its producer waits.
-    pub channel_capacity: usize,
-    /// A batch leaves when its records take about this many bytes.
-    pub batch_bytes: usize,
+    /// How channels are dimensioned.
+    pub channels: ChannelOptions,
     /// Whether running aggregates are emitted only once, at the end of the input.
     pub final_results_only: bool,
 }
@@ -73,8 +72,7 @@ impl Default for RuntimeOptions {
     fn default() -> Self {
         RuntimeOptions {
             buffer_timeout: Some(Duration::from_millis(100)),
-            channel_capacity: 4,
-            batch_bytes: 32 * 1024,
+            channels: ChannelOptions::default(),
             final_results_only: false,
         }
     }

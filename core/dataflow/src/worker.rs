@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use weir_model::{ExecutionState, Placement};
 
-use crate::fabric::{ChannelOptions, Fabric};
+use crate::fabric::Fabric;
 use crate::failure::{self, FailureKind, TaskError, TaskFailure};
 use crate::net::Network;
 use crate::plan::{JobPlan, TaskContext};
@@ -136,8 +136,7 @@ impl Worker {
         let WorkerSpec { plan, placement, index, network, run_id } = spec;
         let tasks: HashMap<_, _> = placement.tasks_of(index).map(|id| (id, TaskShared::new(id))).collect();
         let graph = Arc::new(plan.graph.clone());
-        let options = &plan.options;
-        let channels = ChannelOptions { capacity: options.channel_capacity, batch_bytes: options.batch_bytes };
+        let channels = plan.options.channels;
         let fabric = Fabric::new(graph, placement, index, network.clone(), tasks, channels);
         let runtime = Arc::new(WorkerRuntime { plan, fabric, coordinator: Coordinator { link }, run_id });
         let worker = Worker { runtime, network, threads: Mutex::default() };

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 
 use weir_config::{ConfigValue, Configuration, Origin, RuntimeMode, options};
+use weir_dataflow::fabric::ChannelOptions;
 use weir_dataflow::head::SourceHead;
 use weir_dataflow::plan::{DriverSide, JobPlan, RuntimeOptions};
 use weir_dataflow::source::{Boundedness, DriverSource, Source};
@@ -133,8 +134,10 @@ impl Environment {
         };
         let options = RuntimeOptions {
             buffer_timeout: configuration.get(&options::BUFFER_TIMEOUT).interval(),
-            channel_capacity: configuration.get(&options::BUFFERS_PER_CHANNEL) as usize,
-            batch_bytes: configuration.get(&options::SEGMENT_SIZE).as_usize(),
+            channels: ChannelOptions {
+                capacity: configuration.get(&options::BUFFERS_PER_CHANNEL) as usize,
+                batch_bytes: configuration.get(&options::SEGMENT_SIZE).as_usize(),
+            },
             final_results_only,
         };
         let defaults = JobDefaults {

@@ -199,14 +199,8 @@ pub struct Deploy {
     /// The graph the placements refer to; a worker whose own differs refuses.
     #[prost(fixed64, tag = "3")]
     pub job_graph_hash: u64,
-    /// The job's options that are not defaults, by key.
-    #[prost(btree_map = "string, string", tag = "4")]
-    pub config: ::prost::alloc::collections::BTreeMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
-    /// Unique to this run of the job: names what its sinks write aside, and is the secret of its data connections.
-    #[prost(string, tag = "5")]
+    /// Unique to this run of the job: names what its sinks write aside.
+    #[prost(string, tag = "4")]
     pub run_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -61,7 +61,9 @@ fn what_is_set_survives_the_way_through_a_job_graph() {
     config.set_argument("execution.buffer-timeout=5ms").unwrap();
     config.set_value(&SEGMENT_SIZE, ByteSize(65_536), Origin::Default).unwrap();
     let mut other = Configuration::new();
-    other.set_all(&config.to_map(), Origin::Job).unwrap();
+    for (key, value) in config.to_map() {
+        other.set(&key, &value, Origin::Job).unwrap();
+    }
     assert_eq!(other.to_map(), config.to_map());
     assert_eq!(other.get(&SEGMENT_SIZE), ByteSize(65_536));
 }

@@ -170,7 +170,6 @@ impl Processes {
                 .map(|v| proto::VertexPlacement::from_workers(v, placement.workers_of_vertex(v)))
                 .collect(),
             job_graph_hash: self.graph_hash,
-            config: self.graph.graph.config.clone().into_iter().collect(),
             run_id: self.run_id.clone(),
         }
     }
