@@ -107,6 +107,7 @@ mod tests {
             job_graph_hash: 0x0123_4567_89ab_cdef,
             data_address: "127.0.0.1:4000".to_owned(),
             worker_index: 1,
+            vertices: Vec::new(),
         };
         ToDriver { message: Some(to_driver::Message::Hello(hello)) }
     }
@@ -144,7 +145,8 @@ mod tests {
     #[test]
     fn a_frame_has_these_bytes() {
         let mut bytes = Vec::new();
-        write_frame(&mut bytes, &ToWorker { message: Some(to_worker::Message::Cancel(Cancel {})) }).unwrap();
+        write_frame(&mut bytes, &ToWorker { message: Some(to_worker::Message::Cancel(Cancel { tasks: Vec::new() })) })
+            .unwrap();
         assert_eq!(bytes, [2, 0, 0, 0, 0x1a, 0]);
     }
 

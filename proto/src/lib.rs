@@ -22,7 +22,30 @@ pub mod job_graph {
 pub mod worker {
     include!("generated/weir.worker.rs");
 
-    /// The version of the protocol this crate speaks; [`Hello`] carries it.
+    /// The version of the protocol this crate speaks; [`Hello`] carries it, and so does the note in a job's executable.
+    pub const PROTOCOL_VERSION: u32 = 2;
+}
+
+/// `weir/coordinator.proto`: what the coordinator process of a job and its JobManager tell each other. Its version is that
+/// of [`worker`]: both are spoken by the same executable.
+#[allow(missing_docs, reason = "generated; described in the .proto file")]
+pub mod coordinator {
+    include!("generated/weir.coordinator.rs");
+}
+
+/// `weir/provider.proto`: what the JobManager and a resource-provider plugin tell each other.
+#[allow(missing_docs, reason = "generated; described in the .proto file")]
+pub mod provider {
+    include!("generated/weir.provider.rs");
+}
+
+/// `weir/control.proto`: the service between TaskManagers and the JobManager.
+#[cfg(feature = "grpc")]
+#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated; described in the .proto file")]
+pub mod control {
+    include!("generated/weir.control.rs");
+
+    /// The version of the protocol this crate speaks; [`Register`] carries it.
     pub const PROTOCOL_VERSION: u32 = 1;
 }
 

@@ -4,7 +4,13 @@
 
 use std::path::Path;
 
-const PROTOS: [&str; 2] = ["weir/job_graph.proto", "weir/worker.proto"];
+const PROTOS: [&str; 5] = [
+    "weir/job_graph.proto",
+    "weir/worker.proto",
+    "weir/coordinator.proto",
+    "weir/provider.proto",
+    "weir/control.proto",
+];
 
 #[test]
 fn checked_in_code_is_current() {
@@ -14,6 +20,7 @@ fn checked_in_code_is_current() {
     prost_build::Config::new()
         .out_dir(scratch.path())
         .btree_map(["."])
+        .service_generator(tonic_prost_build::configure().service_generator())
         .compile_fds(descriptors)
         .expect("prost generates code");
 

@@ -40,14 +40,7 @@ impl From<SinkError> for TaskError {
     }
 }
 
-/// Something a sink wants to become visible when the job completes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committable {
-    /// The sink's node in the StreamGraph.
-    pub node: u32,
-    /// What the sink's writer said, for its committer to read.
-    pub payload: Vec<u8>,
-}
+pub use weir_model::Committable;
 
 /// What the writer of one subtask may know when it is made.
 #[derive(Debug, Clone)]

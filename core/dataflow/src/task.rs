@@ -42,24 +42,7 @@ pub struct TaskMetrics {
     ended_nanos: AtomicU64,
 }
 
-/// The values of a task's metrics at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MetricsSnapshot {
-    /// Records taken in: from channels, or produced by the source of a source task.
-    pub records_in: u64,
-    /// Records handed on: to channels, or to the sink of a sink task.
-    pub records_out: u64,
-    /// Encoded bytes taken in from other workers.
-    pub bytes_in: u64,
-    /// Encoded bytes sent to other workers.
-    pub bytes_out: u64,
-    /// Nanoseconds spent working.
-    pub busy_nanos: u64,
-    /// Nanoseconds spent waiting for input.
-    pub idle_nanos: u64,
-    /// Nanoseconds spent waiting for consumers.
-    pub backpressured_nanos: u64,
-}
+pub use weir_model::MetricsSnapshot;
 
 #[inline]
 fn bump(cell: &AtomicU64, by: u64) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -73,6 +74,87 @@ id! {
     OperatorId, "operator id"
 }
 
+/// Names a TaskManager: free text without spaces, chosen by whoever starts it. What Flink calls a ResourceID.
+///
+/// Shared, because it stands beside every slot and every task.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskManagerId(Arc<str>);
+
+impl TaskManagerId {
+    /// The id with this text.
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TaskManagerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for TaskManagerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskManagerId({})", self.0)
+    }
+}
+
+/// Names a file by its content: its SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ArtifactId([u8; 32]);
+
+impl ArtifactId {
+    /// The id with exactly these bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The digest, in the order it is written.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ArtifactId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ArtifactId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ArtifactId({self})")
+    }
+}
+
+impl FromStr for ArtifactId {
+    type Err = ParseArtifactIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseArtifactIdError> {
+        let wrong = || ParseArtifactIdError { found: excerpt(text) };
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        let mut bytes = [0; 32];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).map_err(|_| wrong())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// A text that is not an [`ArtifactId`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{found:?} is not the SHA-256 of an artifact: expected 64 hexadecimal digits")]
+pub struct ParseArtifactIdError {
+    found: String,
+}
+
 impl VertexId {
     /// The id derived from `seed` by XXH3-128 (big-endian), e.g. from a uid. Equal seeds give equal ids.
     pub fn from_seed(seed: &[u8]) -> Self {
@@ -138,6 +220,17 @@ mod tests {
         assert_eq!(counts, OperatorId::from_seed(b"counts"));
         assert_ne!(counts, OperatorId::from_seed(b"count"));
         assert_eq!(VertexId::from(counts), VertexId::from_seed(b"counts"));
+    }
+
+    #[test]
+    fn artifact_ids_print_as_hex_and_parse_back() {
+        let id = ArtifactId::from_bytes([0xa7; 32]);
+        assert_eq!(id.to_string(), "a7".repeat(32));
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for wrong in ["", "a7", &"g7".repeat(32), &"é".repeat(32)] {
+            let error = wrong.parse::<ArtifactId>().expect_err(wrong).to_string();
+            assert!(error.contains("64 hexadecimal digits"), "{error}");
+        }
     }
 
     #[test]

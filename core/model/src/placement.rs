@@ -10,10 +10,13 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// `by_vertex[vertex][subtask]` is the worker of a task, below `workers`.
+    /// Stands for the worker of a task that is not part of the deployment: one whose region runs elsewhere or has ended.
+    pub const ABSENT: u32 = u32::MAX;
+
+    /// `by_vertex[vertex][subtask]` is the worker of a task, below `workers`, or [`ABSENT`](Self::ABSENT).
     pub fn new(workers: u32, by_vertex: Vec<Vec<u32>>) -> Self {
         debug_assert!(
-            by_vertex.iter().flatten().all(|&worker| worker < workers),
+            by_vertex.iter().flatten().all(|&worker| worker < workers || worker == Self::ABSENT),
             "a task is placed beyond {workers} workers"
         );
         Self { workers, by_vertex }
@@ -34,11 +37,12 @@ impl Placement {
         &self.by_vertex[vertex as usize]
     }
 
-    /// All tasks, by vertex and subtask.
+    /// All tasks that are placed, by vertex and subtask.
     pub fn tasks(&self) -> impl Iterator<Item = TaskId> + '_ {
         (0u32..)
             .zip(&self.by_vertex)
             .flat_map(|(vertex, workers)| (0..workers.len() as u32).map(move |subtask| TaskId { vertex, subtask }))
+            .filter(|&task| self.worker_of(task) != Self::ABSENT)
     }
 
     /// The tasks of one worker, by vertex and subtask.
@@ -53,10 +57,11 @@ mod tests {
 
     #[test]
     fn tasks_are_listed_by_worker() {
-        let placement = Placement::new(3, vec![vec![0, 1], vec![1]]);
+        let placement = Placement::new(3, vec![vec![0, 1], vec![1, Placement::ABSENT]]);
         let task = |vertex, subtask| TaskId { vertex, subtask };
         assert_eq!(placement.tasks_of(1).collect::<Vec<_>>(), [task(0, 1), task(1, 0)]);
         assert_eq!(placement.tasks_of(2).count(), 0);
+        assert_eq!(placement.tasks().count(), 3);
         assert_eq!((placement.worker_of(task(0, 1)), placement.workers_of_vertex(0)), (1, [0, 1].as_slice()));
     }
 }

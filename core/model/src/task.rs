@@ -98,6 +98,34 @@ impl fmt::Display for TaskFailure {
     }
 }
 
+/// Something a sink wants to become visible when the job completes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committable {
+    /// The sink's node in the StreamGraph.
+    pub node: u32,
+    /// What the sink's writer said, for its committer to read.
+    pub payload: Vec<u8>,
+}
+
+/// The values of a task's metrics at one moment: totals since its attempt began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MetricsSnapshot {
+    /// Records taken in: from channels, or produced by the source of a source task.
+    pub records_in: u64,
+    /// Records handed on: to channels, or to the sink of a sink task.
+    pub records_out: u64,
+    /// Encoded bytes taken in from other workers.
+    pub bytes_in: u64,
+    /// Encoded bytes sent to other workers.
+    pub bytes_out: u64,
+    /// Nanoseconds spent working.
+    pub busy_nanos: u64,
+    /// Nanoseconds spent waiting for input.
+    pub idle_nanos: u64,
+    /// Nanoseconds spent waiting for consumers.
+    pub backpressured_nanos: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -40,7 +40,7 @@ pub mod to_worker {
     }
 }
 /// The first message of a worker, once its builder has run and its data port is open.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Hello {
     /// Version of this protocol; both sides must agree.
     #[prost(uint32, tag = "1")]
@@ -54,9 +54,23 @@ pub struct Hello {
     /// Where other workers of the job reach this one, as host:port.
     #[prost(string, tag = "4")]
     pub data_address: ::prost::alloc::string::String,
-    /// Which of the job's workers this is, from 0.
+    /// Which of the deployment's workers this is, from 0.
     #[prost(uint32, tag = "5")]
     pub worker_index: u32,
+    /// The graph's vertices by position, for whoever shows metrics of tasks.
+    #[prost(message, repeated, tag = "6")]
+    pub vertices: ::prost::alloc::vec::Vec<VertexInfo>,
+}
+/// What people call a vertex.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VertexInfo {
+    /// 16 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: ::prost::alloc::vec::Vec<u8>,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub parallelism: u32,
 }
 /// A task of this worker has entered a state.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -202,6 +216,9 @@ pub struct Deploy {
     /// Unique to this run of the job: names what its sinks write aside.
     #[prost(string, tag = "4")]
     pub run_id: ::prost::alloc::string::String,
+    /// Number of the deployment, from 0: tells what attempts of a task write aside apart.
+    #[prost(uint32, tag = "5")]
+    pub deployment: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkerAddress {
@@ -212,7 +229,7 @@ pub struct WorkerAddress {
     pub data_address: ::prost::alloc::string::String,
 }
 /// The workers of a vertex's subtasks, run-length encoded: the first `run_lengths\[0\]` subtasks run on worker `run_workers\[0\]`,
-/// the next `run_lengths\[1\]` on `run_workers\[1\]`, and so on.
+/// the next `run_lengths\[1\]` on `run_workers\[1\]`, and so on. Worker 4294967295: the subtask is not part of this deployment.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VertexPlacement {
     /// Position of the vertex in the JobGraph.
@@ -223,9 +240,22 @@ pub struct VertexPlacement {
     #[prost(uint32, repeated, tag = "3")]
     pub run_workers: ::prost::alloc::vec::Vec<u32>,
 }
-/// Stop all tasks, discard what they have written.
+/// Stop tasks, discard what they have written.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Cancel {
+    /// Empty: all tasks of the worker.
+    #[prost(message, repeated, tag = "1")]
+    pub tasks: ::prost::alloc::vec::Vec<TaskRef>,
+}
+/// Names a task of the job.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Cancel {}
+pub struct TaskRef {
+    /// Position of the vertex in the JobGraph.
+    #[prost(uint32, tag = "1")]
+    pub vertex: u32,
+    #[prost(uint32, tag = "2")]
+    pub subtask: u32,
+}
 /// Nothing is left to do: the process ends.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Shutdown {}

@@ -171,6 +171,7 @@ impl Processes {
                 .collect(),
             job_graph_hash: self.graph_hash,
             run_id: self.run_id.clone(),
+            deployment: 0,
         }
     }
 }
@@ -183,7 +184,7 @@ impl Backend for Processes {
     }
 
     fn cancel(&self) {
-        self.tell_all(&to_worker::Message::Cancel(proto::Cancel {}));
+        self.tell_all(&to_worker::Message::Cancel(proto::Cancel { tasks: Vec::new() }));
     }
 
     fn kill(&self, workers: &[u32]) {

@@ -13,7 +13,7 @@ use weir_config::options;
 use weir_dataflow::net::{JobToken, Network, NetworkOptions};
 use weir_dataflow::plan::JobPlan;
 use weir_dataflow::worker::{DriverLink, Worker, WorkerEvent, WorkerSpec};
-use weir_model::Placement;
+use weir_model::{JobVertex, Placement};
 use weir_proto::worker::{self as proto, to_driver, to_worker};
 use weir_proto::{job_graph_hash, read_frame, write_frame};
 
@@ -109,6 +109,7 @@ fn try_serve(job: &Job, parsed: &Parsed, seat: &Seat) -> WorkerResult<()> {
         job_graph_hash: hash,
         data_address: network.address().to_string(),
         worker_index: seat.index,
+        vertices: plan.graph.vertices.iter().map(vertex_info).collect(),
     }))?;
     let plan = Arc::new(plan);
     std::mem::forget(plan.clone());
@@ -131,6 +132,10 @@ fn try_serve(job: &Job, parsed: &Parsed, seat: &Seat) -> WorkerResult<()> {
     worker.join();
     link.write(metrics_report(&worker))?;
     Ok(())
+}
+
+fn vertex_info(vertex: &JobVertex) -> proto::VertexInfo {
+    proto::VertexInfo { id: vertex.id.as_bytes().to_vec(), name: vertex.name.clone(), parallelism: vertex.parallelism }
 }
 
 /// Connects with the other workers. One that dies meanwhile must not keep this one waiting for it: anything the driver says

@@ -1,0 +1,1 @@
+//! The standalone provider as a loadable plugin: `libweir_provider_standalone.so`.

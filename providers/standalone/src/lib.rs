@@ -1,0 +1,1 @@
+//! The standalone provider: starts TaskManager processes on this machine.
