@@ -6,6 +6,7 @@
 pub mod artifact;
 mod frame;
 mod job_graph_convert;
+pub mod roles;
 mod worker_convert;
 
 pub use frame::{FrameError, MAX_FRAME_BYTES, read_frame, write_frame};
