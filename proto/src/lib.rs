@@ -4,6 +4,8 @@
 //! cluster's components speak through it. The generated code is checked in; `tests/generated.rs` keeps it current.
 
 pub mod artifact;
+#[cfg(feature = "grpc")]
+mod control_convert;
 mod frame;
 mod job_graph_convert;
 pub mod roles;
@@ -46,6 +48,8 @@ pub mod provider {
 pub mod control {
     include!("generated/weir.control.rs");
 
+    pub use crate::control_convert::{ForJobManager, ForTaskManager, Registration, Timing, encode_plan};
+
     /// The version of the protocol this crate speaks; [`Register`] carries it.
     pub const PROTOCOL_VERSION: u32 = 1;
 }
@@ -61,6 +65,30 @@ pub enum InvalidMessage {
         what: String,
         /// Its length in bytes.
         found: usize,
+    },
+    /// A binary field of a fixed length that has another one.
+    #[error("{what} is {found} bytes long, but it has {expected} bytes")]
+    Length {
+        /// Which field.
+        what: String,
+        /// Its length in bytes.
+        found: usize,
+        /// The length it must have, in bytes.
+        expected: usize,
+    },
+    /// A field that must be set.
+    #[error("{what} is missing: use the same version of Weir on both sides")]
+    Missing {
+        /// Which field.
+        what: String,
+    },
+    /// A text that is not an address.
+    #[error("{what} is {found:?}, which is no address: expected host:port with a numeric host")]
+    Address {
+        /// Which field.
+        what: String,
+        /// The text found.
+        found: String,
     },
     /// A number that is no value of its enum here.
     #[error(

@@ -49,6 +49,65 @@ impl proto::TaskStateChanged {
     }
 }
 
+impl From<model::TaskChange> for proto::TaskStateChanged {
+    fn from(change: model::TaskChange) -> Self {
+        let committables = change.committables.into_iter();
+        Self {
+            vertex: change.task.vertex,
+            subtask: change.task.subtask,
+            state: proto::ExecutionState::from(change.state).into(),
+            failure: change.failure.map(Into::into),
+            committables: committables.map(|c| proto::Committable { node: c.node, payload: c.payload }).collect(),
+        }
+    }
+}
+
+impl TryFrom<proto::TaskStateChanged> for model::TaskChange {
+    type Error = InvalidMessage;
+
+    fn try_from(message: proto::TaskStateChanged) -> Result<Self, InvalidMessage> {
+        let (task, state) = (message.task(), message.execution_state()?);
+        let committables = message.committables.into_iter();
+        Ok(Self {
+            task,
+            state,
+            failure: message.failure.map(Into::into),
+            committables: committables.map(|c| model::Committable { node: c.node, payload: c.payload }).collect(),
+        })
+    }
+}
+
+impl proto::TaskMetrics {
+    /// The metrics of a task.
+    pub fn new(task: model::TaskId, metrics: model::MetricsSnapshot) -> Self {
+        Self {
+            vertex: task.vertex,
+            subtask: task.subtask,
+            records_in: metrics.records_in,
+            records_out: metrics.records_out,
+            bytes_in: metrics.bytes_in,
+            bytes_out: metrics.bytes_out,
+            busy_nanos: metrics.busy_nanos,
+            idle_nanos: metrics.idle_nanos,
+            backpressured_nanos: metrics.backpressured_nanos,
+        }
+    }
+
+    /// The task and its metrics.
+    pub fn snapshot(&self) -> (model::TaskId, model::MetricsSnapshot) {
+        let metrics = model::MetricsSnapshot {
+            records_in: self.records_in,
+            records_out: self.records_out,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            busy_nanos: self.busy_nanos,
+            idle_nanos: self.idle_nanos,
+            backpressured_nanos: self.backpressured_nanos,
+        };
+        (model::TaskId { vertex: self.vertex, subtask: self.subtask }, metrics)
+    }
+}
+
 impl From<model::FailureKind> for proto::FailureKind {
     fn from(kind: model::FailureKind) -> Self {
         match kind {

@@ -20,6 +20,13 @@ fn checked_in_code_is_current() {
     prost_build::Config::new()
         .out_dir(scratch.path())
         .btree_map(["."])
+        // What is large, or is shared by many messages.
+        .bytes([
+            ".weir.control.AnswerChunk.data",
+            ".weir.control.Chunk.data",
+            ".weir.control.Deploy.plan",
+            ".weir.control.SplitAnswer.answer",
+        ])
         .service_generator(tonic_prost_build::configure().service_generator())
         .compile_fds(descriptors)
         .expect("prost generates code");

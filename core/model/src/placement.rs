@@ -27,6 +27,11 @@ impl Placement {
         self.workers
     }
 
+    /// Number of vertices, placed or not.
+    pub fn vertices(&self) -> u32 {
+        self.by_vertex.len() as u32
+    }
+
     /// The worker of a task.
     pub fn worker_of(&self, task: TaskId) -> u32 {
         self.by_vertex[task.vertex as usize][task.subtask as usize]

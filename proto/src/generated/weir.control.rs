@@ -222,8 +222,8 @@ pub struct Deploy {
     #[prost(uint32, tag = "2")]
     pub worker: u32,
     /// An encoded weir.worker.Deploy, passed on to the worker as it is; the same for all workers of the deployment.
-    #[prost(bytes = "vec", tag = "3")]
-    pub plan: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub plan: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SplitRequested {
@@ -243,8 +243,8 @@ pub struct SplitAnswer {
     #[prost(uint32, tag = "3")]
     pub subtask: u32,
     /// An encoded weir.worker.SplitResponse.
-    #[prost(bytes = "vec", tag = "4")]
-    pub answer: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub answer: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TasksChanged {
@@ -326,7 +326,7 @@ pub mod answer_chunk {
     pub enum Content {
         /// A part of a file.
         #[prost(bytes, tag = "4")]
-        Data(::prost::alloc::vec::Vec<u8>),
+        Data(::prost::bytes::Bytes),
         #[prost(message, tag = "5")]
         Files(super::FileList),
         #[prost(message, tag = "6")]
@@ -382,8 +382,8 @@ pub struct FetchArtifactRequest {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Chunk {
-    #[prost(bytes = "vec", tag = "1")]
-    pub data: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub data: ::prost::bytes::Bytes,
 }
 /// Generated client implementations.
 pub mod job_manager_client {
