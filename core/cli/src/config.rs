@@ -69,6 +69,7 @@ impl Row {
     fn origin(&self) -> &'static str {
         match self.origin {
             Origin::Default => "default",
+            Origin::File => "file",
             Origin::Environment => "environment",
             Origin::Job => "job",
             Origin::CommandLine => "command-line",

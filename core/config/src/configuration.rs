@@ -1,15 +1,19 @@
 //! Which value every option has, and where it came from.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{AnyOption, ConfigError, ConfigOption, ConfigValue, all_options};
+use crate::value::MASK;
+use crate::{AnyOption, ConfigError, ConfigOption, ConfigValue, Scope, all_options};
 
 /// Who set a value. Later ones win over earlier ones, whatever the order in which they are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     /// Nobody; or the program, as its own default.
     Default,
+    /// The cluster's configuration file.
+    File,
     /// An environment variable `WEIR_CONF_…`.
     Environment,
     /// The job's builder, or the JobGraph it made.
@@ -22,6 +26,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Origin::Default => "default",
+            Origin::File => "config.yaml",
             Origin::Environment => "environment",
             Origin::Job => "job",
             Origin::CommandLine => "-D",
@@ -32,10 +37,13 @@ impl fmt::Display for Origin {
 /// Environment variables that set an option begin with this; the rest is the key in upper case, `_` for `.` and `-`.
 const VARIABLE_PREFIX: &str = "WEIR_CONF_";
 
+/// Options of providers begin with this. Which there are, and what they may be, is known to the provider's plugin only.
+const PROVIDER_PREFIX: &str = "provider.";
+
 /// The options that are set, each checked when it was set; all others have their defaults.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Configuration {
-    values: BTreeMap<&'static str, (String, Origin)>,
+    values: BTreeMap<Cow<'static, str>, (String, Origin)>,
 }
 
 impl Configuration {
@@ -46,9 +54,14 @@ impl Configuration {
 
     /// Sets an option by key. A value from a stronger origin stays; one from the same or a weaker origin is replaced.
     pub fn set(&mut self, key: &str, value: &str, origin: Origin) -> Result<(), ConfigError> {
-        let option = find(key).ok_or_else(|| unknown(key, key, origin))?;
-        option.check(value, origin)?;
-        self.put(option.key(), value.to_owned(), origin);
+        match find(key) {
+            Some(option) => {
+                option.check(value, origin)?;
+                self.put(Cow::Borrowed(option.key()), value.to_owned(), origin);
+            }
+            None if is_of_plugin(key) => self.put(Cow::Owned(key.to_owned()), value.to_owned(), origin),
+            None => return Err(unknown(key, key, origin)),
+        }
         Ok(())
     }
 
@@ -61,7 +74,7 @@ impl Configuration {
     ) -> Result<(), ConfigError> {
         let text = value.render();
         option.parse(&text, origin)?;
-        self.put(option.key(), text, origin);
+        self.put(Cow::Borrowed(option.key()), text, origin);
         Ok(())
     }
 
@@ -103,8 +116,8 @@ impl Configuration {
     }
 
     /// What is set, by key: key, value, origin.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str, Origin)> {
-        self.values.iter().map(|(key, (value, origin))| (*key, value.as_str(), *origin))
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, Origin)> {
+        self.values.iter().map(|(key, (value, origin))| (key.as_ref(), value.as_str(), *origin))
     }
 
     /// What is set, as a JobGraph carries it.
@@ -112,8 +125,24 @@ impl Configuration {
         self.iter().map(|(key, value, _)| (key.to_owned(), value.to_owned())).collect()
     }
 
-    fn put(&mut self, key: &'static str, value: String, origin: Origin) {
-        if self.values.get(key).is_none_or(|(_, present)| *present <= origin) {
+    /// What is set and concerns jobs: the defaults a cluster gives them.
+    pub fn of_jobs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let concerns_jobs = |key: &str| find(key).is_some_and(|option| option.scope() == Scope::Job);
+        self.iter().filter(move |(key, ..)| concerns_jobs(key)).map(|(key, value, _)| (key, value))
+    }
+
+    /// All options in effect by key, defaults included; those that have no value are left out, secrets are masked.
+    pub fn effective(&self) -> BTreeMap<String, String> {
+        let defaults = all_options().iter().filter_map(|o| Some((o.key().to_owned(), o.default_text()?.to_owned())));
+        let set = self.iter().map(|(key, value, _)| {
+            let value = if find(key).is_some_and(|option| option.is_secret()) { MASK } else { value };
+            (key.to_owned(), value.to_owned())
+        });
+        defaults.chain(set).collect()
+    }
+
+    fn put(&mut self, key: Cow<'static, str>, value: String, origin: Origin) {
+        if self.values.get(&key).is_none_or(|(_, present)| *present <= origin) {
             self.values.insert(key, (value, origin));
         }
     }
@@ -131,6 +160,15 @@ fn find(key: &str) -> Option<&'static dyn AnyOption> {
     keys().find(|(other, _)| *other == key).map(|(_, option)| option)
 }
 
+/// Whether only a plugin can know the option: `provider.<name>.<option>`, and no provider that comes with Weir has the name.
+fn is_of_plugin(key: &str) -> bool {
+    let name = key.strip_prefix(PROVIDER_PREFIX).and_then(|rest| rest.split_once('.'));
+    name.is_some_and(|(name, option)| {
+        let ours = format!("{PROVIDER_PREFIX}{name}.");
+        !name.is_empty() && !option.is_empty() && !keys().any(|(key, _)| key.starts_with(&ours))
+    })
+}
+
 /// The environment variable that sets the option `key`.
 pub(crate) fn variable(key: &str) -> String {
     format!("{VARIABLE_PREFIX}{}", variable_suffix(key))
@@ -144,7 +182,7 @@ fn variable_suffix(key: &str) -> String {
 fn unknown(shown: &str, key: &str, origin: Origin) -> ConfigError {
     let written = |key: &str| match origin {
         Origin::Environment => variable(key),
-        Origin::Default | Origin::Job | Origin::CommandLine => key.to_owned(),
+        Origin::Default | Origin::File | Origin::Job | Origin::CommandLine => key.to_owned(),
     };
     ConfigError::UnknownKey { key: shown.to_owned(), origin, suggestion: nearest(key).map(written) }
 }

@@ -38,6 +38,22 @@ pub enum ConfigError {
         /// A value that would do.
         example: String,
     },
+    /// The configuration file cannot be read, or is not YAML, or not a map of options.
+    #[error("{path} {problem}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it, to follow its name.
+        problem: String,
+    },
+    /// An option in the configuration file cannot be taken.
+    #[error("{path}: {error}")]
+    InFile {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        error: Box<ConfigError>,
+    },
     /// An argument of `-D` without an equals sign.
     #[error("the argument {found:?} of -D is no setting: expected key=value, e.g. -D parallelism.default=4")]
     NotASetting {
@@ -49,7 +65,7 @@ pub enum ConfigError {
 fn setter(key: &str, origin: Origin) -> String {
     match origin {
         Origin::Environment => crate::configuration::variable(key),
-        Origin::Default | Origin::Job | Origin::CommandLine => origin.to_string(),
+        Origin::Default | Origin::File | Origin::Job | Origin::CommandLine => origin.to_string(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use crate::value::MASK;
 use crate::{ConfigError, ConfigValue, Origin};
 
 /// Says what is wrong with a value that has the right type.
@@ -15,18 +16,41 @@ pub struct ConfigOption<T> {
     default: Option<&'static str>,
     doc: &'static str,
     range: Option<RangeCheck<T>>,
+    scope: Scope,
     value: PhantomData<fn() -> T>,
+}
+
+/// Whom an option concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Each job; a cluster's configuration gives the default of its jobs.
+    Job,
+    /// The cluster and its processes.
+    Cluster,
 }
 
 impl<T: ConfigValue> ConfigOption<T> {
     /// An option with a default, written as people would write it. `doc` is the manual's text, in Markdown.
     pub const fn new(key: &'static str, default: &'static str, doc: &'static str) -> Self {
-        Self { key, fallback_keys: &[], default: Some(default), doc, range: None, value: PhantomData }
+        Self {
+            key,
+            fallback_keys: &[],
+            default: Some(default),
+            doc,
+            range: None,
+            scope: Scope::Job,
+            value: PhantomData,
+        }
     }
 
     /// Other keys it may be set by.
     pub const fn with_fallback_keys(self, keys: &'static [&'static str]) -> Self {
         Self { fallback_keys: keys, ..self }
+    }
+
+    /// The option concerns the cluster, not jobs.
+    pub const fn cluster(self) -> Self {
+        Self { scope: Scope::Cluster, ..self }
     }
 
     /// A condition values must meet; its error says what is wrong with a value, to follow `but`.
@@ -48,7 +72,7 @@ impl<T: ConfigValue> ConfigOption<T> {
         value.map_err(|problem| ConfigError::InvalidValue {
             key: self.key.to_owned(),
             origin,
-            value: text.to_owned(),
+            value: if T::IS_SECRET { MASK.to_owned() } else { text.to_owned() },
             problem,
             expected: T::FORM.to_owned(),
             example: self.default.unwrap_or(T::EXAMPLE).to_owned(),
@@ -66,7 +90,7 @@ impl<T: ConfigValue> ConfigOption<T> {
 impl<T: ConfigValue> ConfigOption<Option<T>> {
     /// An option that has no value unless it is set. `doc` is the manual's text, in Markdown.
     pub const fn optional(key: &'static str, doc: &'static str) -> Self {
-        Self { key, fallback_keys: &[], default: None, doc, range: None, value: PhantomData }
+        Self { key, fallback_keys: &[], default: None, doc, range: None, scope: Scope::Job, value: PhantomData }
     }
 }
 
@@ -82,6 +106,10 @@ pub trait AnyOption: Sync {
     fn doc(&self) -> &'static str;
     /// Name of the value's type.
     fn type_name(&self) -> &'static str;
+    /// Whom it concerns.
+    fn scope(&self) -> Scope;
+    /// Whether its value must not be shown.
+    fn is_secret(&self) -> bool;
     /// Whether `text` is a value of this option.
     fn check(&self, text: &str, origin: Origin) -> Result<(), ConfigError>;
 }
@@ -105,6 +133,14 @@ impl<T: ConfigValue> AnyOption for ConfigOption<T> {
 
     fn type_name(&self) -> &'static str {
         T::TYPE
+    }
+
+    fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    fn is_secret(&self) -> bool {
+        T::IS_SECRET
     }
 
     fn check(&self, text: &str, origin: Origin) -> Result<(), ConfigError> {

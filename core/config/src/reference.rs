@@ -12,9 +12,13 @@ const INTRODUCTION: &str = "\
 Options carry Flink's keys where Flink has them. An option is set by, the last of these that sets it winning:
 
 1. its default;
-2. an environment variable: `WEIR_CONF_` and the key in upper case, with `_` for `.` and `-`, e.g. `WEIR_CONF_PARALLELISM_DEFAULT=4`;
-3. the job's own code;
-4. `-D key=value` on the command line.
+2. the cluster's configuration file, `config.yaml` in the folder that `WEIR_CONF_DIR` names (nested or with dotted keys);
+3. an environment variable: `WEIR_CONF_` and the key in upper case, with `_` for `.` and `-`, e.g. `WEIR_CONF_PARALLELISM_DEFAULT=4`;
+4. the job's own code;
+5. `-D key=value` on the command line.
+
+An executable that is started by itself does not read the file. Keys that begin with `provider.` and the name of a provider that does
+not come with Weir are passed on to its plugin unseen.
 
 Keys that do not exist and values of the wrong form are errors. Durations are a whole number and a unit (`d`, `h`, `min`, `s`, `ms`, `us`,
 `ns`; `ms` if there is none), sizes a whole number and a unit (`b`, `kb`, `mb`, `gb`, `tb`, powers of 1024; `b` if there is none).

@@ -12,6 +12,9 @@ pub trait ConfigValue: Sized {
     /// A value that parses.
     const EXAMPLE: &'static str;
 
+    /// Whether values must not be shown.
+    const IS_SECRET: bool = false;
+
     /// The value written as `text`; an error says what is wrong with it, to follow `but`.
     fn parse(text: &str) -> Result<Self, String>;
 
@@ -29,6 +32,7 @@ impl<T: ConfigValue> ConfigValue for Option<T> {
     const TYPE: &'static str = T::TYPE;
     const FORM: &'static str = T::FORM;
     const EXAMPLE: &'static str = T::EXAMPLE;
+    const IS_SECRET: bool = T::IS_SECRET;
 
     fn parse(text: &str) -> Result<Self, String> {
         T::parse(text).map(Some)
@@ -260,6 +264,159 @@ impl ConfigValue for RuntimeMode {
     }
 }
 
+impl ConfigValue for f64 {
+    const TYPE: &'static str = "Double";
+    const FORM: &'static str = "a number";
+    const EXAMPLE: &'static str = "1.5";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.trim().parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(number),
+            Ok(_) => Err("it is not finite".to_owned()),
+            Err(_) => Err("it is no number".to_owned()),
+        }
+    }
+
+    fn render(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Words separated by commas or semicolons; none of them empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct List(pub Vec<String>);
+
+impl ConfigValue for List {
+    const TYPE: &'static str = "List";
+    const FORM: &'static str = "words separated by commas or semicolons";
+    const EXAMPLE: &'static str = "standalone";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let words = text.split([',', ';']).map(str::trim).filter(|word| !word.is_empty());
+        Ok(List(words.map(str::to_owned).collect()))
+    }
+
+    fn render(&self) -> String {
+        self.0.join(";")
+    }
+}
+
+/// What is shown instead of a secret.
+pub(crate) const MASK: &str = "******";
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text. Do not print it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+impl ConfigValue for Secret {
+    const TYPE: &'static str = "Secret";
+    const FORM: &'static str = "a text that is kept secret";
+    const EXAMPLE: &'static str = "a-long-random-text";
+    const IS_SECRET: bool = true;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Secret(text.trim().to_owned()))
+    }
+
+    fn render(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// An enum whose values are words; the first word of each is the one it is written with.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident, $form:literal, { $($(#[$value_doc:meta])* $value:ident = $first:literal $(| $other:literal)*),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$value_doc])* $value),+
+        }
+
+        impl ConfigValue for $name {
+            const TYPE: &'static str = "Enum";
+            const FORM: &'static str = $form;
+            const EXAMPLE: &'static str = [$($first),+][0];
+
+            fn parse(text: &str) -> Result<Self, String> {
+                match text.trim().to_ascii_lowercase().as_str() {
+                    $($first $(| $other)* => Ok($name::$value),)+
+                    _ => Err("it is none of them".to_owned()),
+                }
+            }
+
+            fn render(&self) -> String {
+                match self {
+                    $($name::$value => $first,)+
+                }
+                .to_owned()
+            }
+        }
+    };
+}
+
+words! {
+    /// What happens after a failure.
+    RestartStrategyType, "one of none, fixed-delay, failure-rate, exponential-delay", {
+        /// The job fails.
+        None = "none" | "off" | "disable" | "disabled",
+        /// A number of restarts with the same pause.
+        FixedDelay = "fixed-delay" | "fixeddelay",
+        /// A number of failures in an interval.
+        FailureRate = "failure-rate" | "failurerate",
+        /// Growing pauses.
+        ExponentialDelay = "exponential-delay" | "exponentialdelay",
+    }
+}
+
+words! {
+    /// Which tasks a failure restarts.
+    FailoverStrategy, "region or full", {
+        /// Those connected with the failed one.
+        Region = "region",
+        /// All of the job.
+        Full = "full",
+    }
+}
+
+words! {
+    /// How slots are chosen.
+    LoadBalanceMode, "slots or none", {
+        /// Spread over TaskManagers.
+        Slots = "slots",
+        /// One TaskManager after the other.
+        None = "none",
+    }
+}
+
+words! {
+    /// Importance of a message.
+    LogLevel, "one of error, warn, info, debug, trace", {
+        /// Work was lost.
+        Error = "error",
+        /// Someone should look.
+        Warn = "warn",
+        /// A state changed.
+        Info = "info",
+        /// For finding faults.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
 fn parse_integer(text: &str) -> Result<u64, String> {
     match number_and_unit(text)? {
         (number, "") => Ok(number),
@@ -358,6 +515,15 @@ mod tests {
         refuses::<RuntimeMode>(&[("fast", "no runtime mode")]);
         accepts(&[("", String::new()), ("a b", "a b".to_owned())]);
         accepts(&[("5", Some(5u32))]);
+        accepts(&[("1.5", 1.5), ("10", 10.0)]);
+        refuses::<f64>(&[("many", "no number"), ("inf", "not finite")]);
+        accepts(&[("", List::default()), ("a, b;c,", List(["a", "b", "c"].map(str::to_owned).to_vec()))]);
+        accepts(&[("off", RestartStrategyType::None), ("FixedDelay", RestartStrategyType::FixedDelay)]);
+        refuses::<FailoverStrategy>(&[("some", "none of them")]);
+        accepts(&[("none", LoadBalanceMode::None), ("SLOTS", LoadBalanceMode::Slots)]);
+        accepts(&[("warn", LogLevel::Warn)]);
+        accepts(&[(" hush ", Secret("hush".to_owned()))]);
+        assert_eq!(format!("{:?}", Secret("hush".to_owned())), MASK);
         let after = |millis| BufferTimeout::After(Duration::from_millis(millis));
         accepts(&[("disabled", BufferTimeout::Disabled), ("100 ms", after(100)), ("0", after(0))]);
         accepts(&[("-1", BufferTimeout::Disabled), ("-1 ms", BufferTimeout::Disabled)]);

@@ -1,10 +1,11 @@
-//! All options. The texts are the manual: `docs/configuration.md` is made of them.
+//! Options a job has, wherever it runs.
 
 use std::time::Duration;
 
 use weir_model::MAX_KEY_GROUPS;
 
-use crate::{AnyOption, BufferTimeout, ByteSize, ConfigOption, RuntimeMode};
+use super::within;
+use crate::{BufferTimeout, ByteSize, ConfigOption, RestartStrategyType, RuntimeMode};
 
 /// `parallelism.default`: subtasks of an operator that sets none.
 pub static PARALLELISM_DEFAULT: ConfigOption<Option<u32>> = ConfigOption::optional(
@@ -115,58 +116,92 @@ pub static PROGRESS_INTERVAL: ConfigOption<Duration> = ConfigOption::new(
 )
 .in_range(|value| if value.as_millis() >= 10 { Ok(()) } else { Err("it is below 10 ms".to_owned()) });
 
-/// All options, in the order of the manual.
-pub fn all_options() -> &'static [&'static dyn AnyOption] {
-    static ALL: [&dyn AnyOption; 12] = [
-        &PARALLELISM_DEFAULT,
-        &MAX_PARALLELISM,
-        &PIPELINE_NAME,
-        &RUNTIME_MODE,
-        &BUFFER_TIMEOUT,
-        &CANCELLATION_TIMEOUT,
-        &PROCESS_MEMORY,
-        &SEGMENT_SIZE,
-        &BUFFERS_PER_CHANNEL,
-        &EMBEDDED_WORKERS,
-        &WORKER_START_TIMEOUT,
-        &PROGRESS_INTERVAL,
-    ];
-    &ALL
-}
+/// `restart-strategy.type`: what happens after a failure.
+pub static RESTART_STRATEGY: ConfigOption<RestartStrategyType> = ConfigOption::new(
+    "restart-strategy.type",
+    "none",
+    "Whether and when the tasks that a failure has stopped are started again. `none` (also `off`, `disable`): the job fails. `fixed-delay`: so many      times, with the same pause before each. `failure-rate`: unless there are more failures in an interval than allowed.      `exponential-delay`: with a pause that grows with each failure and shrinks again after a long quiet time. In clusters; an embedded run \
+     has none.",
+)
+.with_fallback_keys(&["restart-strategy"]);
 
-fn within(value: Option<u32>, least: u32, most: u32) -> Result<(), String> {
-    match value {
-        Some(value) if !(least..=most).contains(&value) => Err(format!("it is not between {least} and {most}")),
-        Some(_) | None => Ok(()),
-    }
-}
+/// `restart-strategy.fixed-delay.attempts`.
+pub static FIXED_DELAY_ATTEMPTS: ConfigOption<u32> = ConfigOption::new(
+    "restart-strategy.fixed-delay.attempts",
+    "1",
+    "How often `fixed-delay` starts tasks again before the job fails.",
+)
+.in_range(|value| within(Some(*value), 1, u32::MAX));
 
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
+/// `restart-strategy.fixed-delay.delay`.
+pub static FIXED_DELAY_DELAY: ConfigOption<Duration> = ConfigOption::new(
+    "restart-strategy.fixed-delay.delay",
+    "1 s",
+    "The pause of `fixed-delay` between a failure and the start.",
+);
 
-    use super::*;
-    use crate::Origin;
+/// `restart-strategy.failure-rate.max-failures-per-interval`.
+pub static FAILURE_RATE_MAX: ConfigOption<u32> = ConfigOption::new(
+    "restart-strategy.failure-rate.max-failures-per-interval",
+    "1",
+    "How many failures `failure-rate` allows in an interval; one more and the job fails.",
+)
+.in_range(|value| within(Some(*value), 1, 1_000_000));
 
-    #[test]
-    fn every_default_is_a_value_of_its_option() {
-        for option in all_options() {
-            if let Some(text) = option.default_text() {
-                option.check(text, Origin::Default).unwrap();
-            }
-        }
-    }
+/// `restart-strategy.failure-rate.failure-rate-interval`.
+pub static FAILURE_RATE_INTERVAL: ConfigOption<Duration> = ConfigOption::new(
+    "restart-strategy.failure-rate.failure-rate-interval",
+    "1 min",
+    "The interval in which `failure-rate` counts failures.",
+);
 
-    #[test]
-    fn keys_are_unique_and_documented() {
-        let mut keys = HashSet::new();
-        for option in all_options() {
-            for key in option.fallback_keys().iter().chain([&option.key()]) {
-                assert!(keys.insert(*key), "{key} twice");
-                let plain = |char: char| char.is_ascii_lowercase() || ".-".contains(char);
-                assert!(key.chars().all(plain), "{key}");
-            }
-            assert!(option.doc().ends_with('.'), "{}", option.key());
-        }
-    }
-}
+/// `restart-strategy.failure-rate.delay`.
+pub static FAILURE_RATE_DELAY: ConfigOption<Duration> = ConfigOption::new(
+    "restart-strategy.failure-rate.delay",
+    "1 s",
+    "The pause of `failure-rate` between a failure and the start.",
+);
+
+/// `restart-strategy.exponential-delay.initial-backoff`.
+pub static EXPONENTIAL_INITIAL: ConfigOption<Duration> = ConfigOption::new(
+    "restart-strategy.exponential-delay.initial-backoff",
+    "1 s",
+    "The first pause of `exponential-delay`, and the one it returns to after a quiet time.",
+);
+
+/// `restart-strategy.exponential-delay.max-backoff`.
+pub static EXPONENTIAL_MAX: ConfigOption<Duration> = ConfigOption::new(
+    "restart-strategy.exponential-delay.max-backoff",
+    "1 min",
+    "The longest pause of `exponential-delay`.",
+);
+
+/// `restart-strategy.exponential-delay.backoff-multiplier`.
+pub static EXPONENTIAL_MULTIPLIER: ConfigOption<f64> = ConfigOption::new(
+    "restart-strategy.exponential-delay.backoff-multiplier",
+    "1.5",
+    "By how much each pause of `exponential-delay` is longer than the one before.",
+)
+.in_range(|value| if *value >= 1.0 { Ok(()) } else { Err("it is below 1".to_owned()) });
+
+/// `restart-strategy.exponential-delay.jitter-factor`.
+pub static EXPONENTIAL_JITTER: ConfigOption<f64> = ConfigOption::new(
+    "restart-strategy.exponential-delay.jitter-factor",
+    "0.1",
+    "By how much of itself a pause of `exponential-delay` is made longer or shorter at random, so that jobs do not all start at once.",
+)
+.in_range(|value| if (0.0..=1.0).contains(value) { Ok(()) } else { Err("it is not between 0 and 1".to_owned()) });
+
+/// `restart-strategy.exponential-delay.reset-backoff-threshold`.
+pub static EXPONENTIAL_RESET: ConfigOption<Duration> = ConfigOption::new(
+    "restart-strategy.exponential-delay.reset-backoff-threshold",
+    "1 h",
+    "How long a job must run without a failure before `exponential-delay` begins with its first pause again.",
+);
+
+/// `restart-strategy.exponential-delay.attempts-before-reset-backoff`.
+pub static EXPONENTIAL_ATTEMPTS: ConfigOption<Option<u32>> = ConfigOption::optional(
+    "restart-strategy.exponential-delay.attempts-before-reset-backoff",
+    "How often `exponential-delay` starts tasks again, without a quiet time between, before the job fails. When it is not set, for ever.",
+)
+.in_range(|value| within(*value, 1, u32::MAX));
