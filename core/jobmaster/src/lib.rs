@@ -1,3 +1,16 @@
 //! The JobMaster as a state machine: takes one job from its graph to its end.
 //!
-//! Pure: event and time in, effects out.
+//! Owns the order of things around [`weir_scheduler::JobScheduler`]: opening the coordinator, getting slots, starting worker
+//! processes, deploying, resetting what is started again, committing; and what is shown of the job. Pure: never does I/O, never
+//! reads a clock, everything to be done comes back as a [`JobMasterEffect`]. The JobManager's shell and the simulation talk to it.
+
+mod event;
+mod job_master;
+mod report;
+mod spec;
+
+pub use event::{FromCoordinator, JobMasterEffect, JobMasterEvent, ToCoordinator};
+pub use job_master::JobMaster;
+pub use report::JobReport;
+pub use spec::{JobMasterOptions, JobSpec};
+pub use weir_scheduler::{FailoverStrategy, RestartStrategy};

@@ -7,18 +7,22 @@
 mod event;
 mod execution_graph;
 pub mod explain;
+mod failover;
 mod job_scheduler;
 mod placement;
 mod region;
 mod report;
+mod restart;
 mod slot_sharing;
 #[cfg(test)]
 mod testing;
 
 pub use event::{Effect, Event, WorkerTasks};
 pub use execution_graph::{ExecutionEdge, ExecutionGraph, ExecutionJobVertex};
+pub use failover::FailoverStrategy;
 pub use job_scheduler::{JobScheduler, SchedulerOptions};
 pub use placement::place;
 pub use region::Regions;
 pub use report::{FailureRecord, JobReport};
+pub use restart::{RestartBackoff, RestartDecision, RestartStrategy};
 pub use slot_sharing::{SlotSharing, SlotSharingGroup};
