@@ -3,6 +3,8 @@
 //! The executable carries an ELF note, so whoever is given a file knows what it is before anything of it runs. What the
 //! note cannot say, because code decides it, is asked with [`ROLE_VARIABLE`].
 
+pub use crate::elf::{NotAJob, check, check_protocol};
+
 /// Environment variable that tells a job's executable to do something else than to run a job.
 ///
 /// With [`ROLE_DESCRIBE`] it prints one line of JSON and exits with 0:

@@ -6,6 +6,7 @@
 pub mod artifact;
 #[cfg(feature = "grpc")]
 mod control_convert;
+mod elf;
 mod frame;
 mod job_graph_convert;
 pub mod roles;

@@ -1,14 +1,14 @@
 //! From what a person named to a job's executable, looked at before anything of it runs.
 
 use std::fs::{self, File, Metadata};
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context;
+use weir_proto::artifact;
 
 use crate::arguments::TargetArgs;
-use crate::elf::{self, NotAJob};
 use crate::failure::usage;
 use crate::{habits, package};
 
@@ -69,37 +69,16 @@ fn inspect(path: &Path, metadata: &Metadata) -> anyhow::Result<()> {
         return Err(usage(format!("{shown} is neither a file nor a folder: expected a job's executable")));
     }
     let mut file = File::open(path).with_context(|| format!("{shown} cannot be read"))?;
-    let mut head = Vec::new();
-    file.by_ref().take(64).read_to_end(&mut head).with_context(|| format!("{shown} cannot be read"))?;
     if let Some(advice) = habits::foreign_artifact(path) {
         return Err(usage(advice));
     }
     if cfg!(any(target_os = "linux", target_os = "freebsd")) {
-        elf::check(&mut file, &head)
+        artifact::check(&mut file)
             .with_context(|| format!("{shown} cannot be read"))?
-            .map_err(|what| usage(refusal(path, &what)))?;
+            .map_err(|what| usage(what.explain(shown)))?;
     }
     if metadata.permissions().mode() & 0o111 == 0 {
         return Err(usage(format!("{shown} is not executable: make it so with `chmod +x {shown}`")));
     }
     Ok(())
-}
-
-fn refusal(path: &Path, what: &NotAJob) -> String {
-    let shown = path.display();
-    match what {
-        NotAJob::NotElf(found) => {
-            format!("{shown} is {found}, not an executable of this system: expected what `cargo build` makes of a job")
-        }
-        NotAJob::Truncated => format!("{shown} is cut short: build or copy it again"),
-        NotAJob::Architecture { found } => format!(
-            "{shown} is for another architecture: it is built for {found}, this machine is {}; build it with --target {}-unknown-linux-gnu",
-            std::env::consts::ARCH,
-            std::env::consts::ARCH
-        ),
-        NotAJob::NotAProgram(found) => format!("{shown} is {found}, not a program: expected a job's executable"),
-        NotAJob::NoNote => format!(
-            "{shown} is a program, but no Weir job: a job's `main` is made by `weir::main!`, from the crate `weir` of this version"
-        ),
-    }
 }

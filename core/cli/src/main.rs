@@ -5,7 +5,6 @@
 
 mod arguments;
 mod config;
-mod elf;
 mod executable;
 mod failure;
 mod habits;

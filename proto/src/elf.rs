@@ -1,13 +1,15 @@
 //! As much of an ELF file as tells a job's executable from anything else.
 
 use std::env::consts::ARCH;
+use std::fmt;
 use std::io::{Read, Seek, SeekFrom};
 
-use weir_proto::artifact::ArtifactNote;
+use crate::artifact::ArtifactNote;
+use crate::worker::PROTOCOL_VERSION;
 
 /// Why a file is no job's executable for this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NotAJob {
+pub enum NotAJob {
     /// Not ELF but this.
     NotElf(&'static str),
     /// The file ends before what it says it has.
@@ -21,6 +23,39 @@ pub(crate) enum NotAJob {
     NotAProgram(&'static str),
     /// A program, but without the note that the SDK puts into a job's executable.
     NoNote,
+    /// A job whose SDK speaks another version of the protocol.
+    Protocol {
+        /// The version it speaks.
+        found: u32,
+        /// The version of its SDK.
+        sdk: String,
+    },
+}
+
+impl NotAJob {
+    /// A sentence for people about the file they know as `shown`.
+    pub fn explain(&self, shown: impl fmt::Display) -> String {
+        match self {
+            NotAJob::NotElf(found) => {
+                format!(
+                    "{shown} is {found}, not an executable of this system: expected what `cargo build` makes of a job"
+                )
+            }
+            NotAJob::Truncated => format!("{shown} is cut short: build or copy it again"),
+            NotAJob::Architecture { found } => format!(
+                "{shown} is for another architecture: it is built for {found}, this machine is {ARCH}; build it with --target {ARCH}-unknown-linux-gnu",
+            ),
+            NotAJob::NotAProgram(found) => format!("{shown} is {found}, not a program: expected a job's executable"),
+            NotAJob::NoNote => format!(
+                "{shown} is a program, but no Weir job: a job's `main` is made by `weir::main!`, from the crate `weir` of this version"
+            ),
+            NotAJob::Protocol { found, sdk } => format!(
+                "{shown} is a job of another version of Weir: its SDK {sdk} speaks version {found} of the protocol, this is Weir {} \
+                 with version {PROTOCOL_VERSION}; build it with the crate `weir` of this version",
+                env!("CARGO_PKG_VERSION")
+            ),
+        }
+    }
 }
 
 /// `e_machine` of the architectures people have, by the name Rust gives them.
@@ -44,8 +79,13 @@ const TYPE_NOTE: u32 = 4;
 const MAX_PROGRAM_HEADERS: u16 = 1024;
 const MAX_NOTE_BYTES: u64 = 1 << 20;
 
-/// Looks at `file`, whose first bytes are `head`. The outer error is one of reading.
-pub(crate) fn check(file: &mut (impl Read + Seek), head: &[u8]) -> std::io::Result<Result<ArtifactNote, NotAJob>> {
+/// Looks at `file` for the note of a job. The outer error is one of reading. What the note says is not judged; see
+/// [`check_protocol`].
+pub fn check(file: &mut (impl Read + Seek)) -> std::io::Result<Result<ArtifactNote, NotAJob>> {
+    let mut head = Vec::new();
+    file.rewind()?;
+    file.by_ref().take(HEADER_BYTES as u64).read_to_end(&mut head)?;
+    let head = head.as_slice();
     let headers = match program_headers(head) {
         Ok(headers) => headers,
         Err(what) => return Ok(Err(what)),
@@ -75,6 +115,14 @@ pub(crate) fn check(file: &mut (impl Read + Seek), head: &[u8]) -> std::io::Resu
         found = ArtifactNote::find(&segment, alignment);
     }
     Ok(found.ok_or(NotAJob::NoNote))
+}
+
+/// An error unless processes of this version can talk to the job.
+pub fn check_protocol(note: &ArtifactNote) -> Result<(), NotAJob> {
+    if note.protocol() == PROTOCOL_VERSION {
+        return Ok(());
+    }
+    Err(NotAJob::Protocol { found: note.protocol(), sdk: note.version() })
 }
 
 struct ProgramHeaders {
@@ -178,7 +226,7 @@ mod tests {
     use super::*;
 
     fn look_at(bytes: &[u8]) -> Result<ArtifactNote, NotAJob> {
-        check(&mut Cursor::new(bytes), &bytes[..bytes.len().min(HEADER_BYTES)]).unwrap()
+        check(&mut Cursor::new(bytes)).unwrap()
     }
 
     fn this_program() -> Vec<u8> {
@@ -200,6 +248,14 @@ mod tests {
         // The table of program headers lies behind the end of all numbers.
         program[32..40].fill(0xff);
         assert_eq!(look_at(&program).unwrap_err(), NotAJob::Truncated);
+    }
+
+    #[test]
+    fn a_job_of_another_version_is_refused_by_name() {
+        assert_eq!(check_protocol(&ArtifactNote::new(PROTOCOL_VERSION, "0.1.0")), Ok(()));
+        let refused = check_protocol(&ArtifactNote::new(9999, "77.1.2")).unwrap_err().explain("my-job");
+        assert!(refused.starts_with("my-job is a job of another version of Weir: its SDK 77.1.2"), "{refused}");
+        assert!(refused.contains("version 9999 of the protocol"), "{refused}");
     }
 
     #[test]
