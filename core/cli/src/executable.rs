@@ -75,7 +75,7 @@ fn inspect(path: &Path, metadata: &Metadata) -> anyhow::Result<()> {
     if cfg!(any(target_os = "linux", target_os = "freebsd")) {
         artifact::check(&mut file)
             .with_context(|| format!("{shown} cannot be read"))?
-            .map_err(|what| usage(what.explain(shown)))?;
+            .map_err(|what| usage(what.explain(&shown)))?;
     }
     if metadata.permissions().mode() & 0o111 == 0 {
         return Err(usage(format!("{shown} is not executable: make it so with `chmod +x {shown}`")));
