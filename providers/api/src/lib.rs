@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_model::TaskManagerId;
+pub mod wire;
+
+pub use weir_model::TaskManagerId;
 
 /// Makes a provider. A plugin exports one.
 pub trait ProviderFactory: Send + Sync {
