@@ -233,6 +233,7 @@ fn lost_job(record: &JobRecord, now: Duration) -> JobView {
         graph: Arc::clone(&record.graph),
         artifact: Some(record.artifact.clone()),
         timestamps,
+        time_in_status: [0; JobStatus::ALL.len()],
         configuration: BTreeMap::new(),
         restart_strategy: String::new(),
         restarts: 0,

@@ -52,6 +52,7 @@ impl JobMaster {
             graph: self.spec.graph.clone(),
             artifact: Some(self.spec.launch.artifact.clone()),
             timestamps: [None; JobStatus::ALL.len()],
+            time_in_status: [0; JobStatus::ALL.len()],
             configuration: self.spec.configuration.clone(),
             restart_strategy: self.options.restart_strategy.describe(),
             restarts: 0,

@@ -21,6 +21,8 @@ pub struct JobView {
     pub artifact: Option<Artifact>,
     /// When it last entered each status, in the order of [`JobStatus::ALL`].
     pub timestamps: [Option<u64>; JobStatus::ALL.len()],
+    /// Milliseconds it spent in each status, of stays that have ended, in the order of [`JobStatus::ALL`].
+    pub time_in_status: [u64; JobStatus::ALL.len()],
     /// Options in effect for the job, by key; secrets are masked already.
     pub configuration: BTreeMap<String, String>,
     /// The restart strategy in words, e.g. `fixed delay (1 s, 3 attempts)`.
