@@ -44,6 +44,10 @@ pub trait ClusterGateway: Send + Sync + 'static {
     fn jobs(&self) -> Answer<'_, Vec<JobSummary>>;
     /// A job with everything about it.
     fn job(&self, id: JobId) -> Answer<'_, Arc<JobView>>;
+    /// A job in one line; asked often by whoever waits for a status, so it should be cheap.
+    fn job_summary(&self, id: JobId) -> Answer<'_, JobSummary> {
+        Box::pin(async move { Ok(self.job(id).await?.summary.clone()) })
+    }
     /// Asks a job to stop; returns once the request is accepted. Conflict if it has ended otherwise; fine if it was canceled.
     fn cancel(&self, id: JobId) -> Answer<'_, ()>;
 
