@@ -22,7 +22,7 @@ pub trait ProviderFactory: Send + Sync {
     fn open(&self, request: OpenRequest, events: EventSink) -> Result<Box<dyn Provider>, OpenError>;
 }
 
-/// An open provider.
+/// An open provider. When it is dropped without a shutdown, its workers go on as after one that leaves them, and no event follows.
 pub trait Provider: Send {
     /// Takes a request and returns at once; what comes of it is told to the event sink.
     fn request(&mut self, request: ProviderRequest);
@@ -47,6 +47,23 @@ pub struct Description {
     pub summary: String,
     /// What it can do beyond starting and stopping.
     pub capabilities: Vec<Capability>,
+}
+
+impl Description {
+    /// What is wrong with it, to follow `the description is not valid:`.
+    pub fn problem(&self) -> Option<String> {
+        let letter = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+        if self.name.is_empty() || !self.name.chars().all(letter) {
+            let name = &self.name;
+            return Some(format!("the name {name:?} has to be one or more lower-case letters, digits and dashes"));
+        }
+        let empty =
+            [("version", &self.version), ("summary", &self.summary)].into_iter().find(|(_, text)| text.is_empty());
+        if let Some((field, _)) = empty {
+            return Some(format!("its {field} is empty"));
+        }
+        self.summary.contains('\n').then(|| "the summary has more than one line".to_owned())
+    }
 }
 
 /// Something not every provider can do.

@@ -25,7 +25,9 @@ pub enum WireError {
         field: &'static str,
     },
     /// A digest of the wrong length.
-    #[error("the SHA-256 of the file {path:?} is {found} bytes long, but it has 32 bytes (or none, when it is not known)")]
+    #[error(
+        "the SHA-256 of the file {path:?} is {found} bytes long, but it has 32 bytes (or none, when it is not known)"
+    )]
     Digest {
         /// The file's path in the working folder.
         path: String,
@@ -43,14 +45,8 @@ fn id(message: &'static str, text: String) -> Result<TaskManagerId, WireError> {
 
 impl From<Description> for proto::Description {
     fn from(description: Description) -> Self {
-        let capabilities =
-            description.capabilities.into_iter().map(|it| proto::Capability::from(it) as i32).collect();
-        Self {
-            name: description.name,
-            version: description.version,
-            summary: description.summary,
-            capabilities,
-        }
+        let capabilities = description.capabilities.into_iter().map(|it| proto::Capability::from(it) as i32).collect();
+        Self { name: description.name, version: description.version, summary: description.summary, capabilities }
     }
 }
 
@@ -107,9 +103,7 @@ impl From<ProviderRequest> for proto::Request {
         use proto::request::Request;
         let request = match request {
             ProviderRequest::RecoverWorkers => Request::RecoverWorkers(proto::RecoverWorkers {}),
-            ProviderRequest::StartWorker(spec) => {
-                Request::StartWorker(proto::StartWorker { spec: Some(spec.into()) })
-            }
+            ProviderRequest::StartWorker(spec) => Request::StartWorker(proto::StartWorker { spec: Some(spec.into()) }),
             ProviderRequest::StopWorker(id) => Request::StopWorker(proto::StopWorker { id: id.to_string() }),
             ProviderRequest::DeclareDemand { workers } => Request::DeclareDemand(proto::DeclareDemand { workers }),
             ProviderRequest::Shutdown { stop_workers, status, message } => {
@@ -269,9 +263,9 @@ impl ProviderEvent {
         use proto::event::Event;
         let Some(event) = message.event else { return Ok(None) };
         Ok(Some(match event {
-            Event::Recovered(recovered) => Self::Recovered(
-                recovered.workers.into_iter().map(RecoveredWorker::try_from).collect::<Result<_, _>>()?,
-            ),
+            Event::Recovered(recovered) => {
+                Self::Recovered(recovered.workers.into_iter().map(RecoveredWorker::try_from).collect::<Result<_, _>>()?)
+            }
             Event::Started(started) => {
                 Self::Started { id: id("WorkerStarted", started.id)?, location: started.location }
             }
@@ -305,11 +299,7 @@ impl TryFrom<proto::RecoveredWorker> for RecoveredWorker {
     type Error = WireError;
 
     fn try_from(message: proto::RecoveredWorker) -> Result<Self, WireError> {
-        Ok(Self {
-            id: id("RecoveredWorker", message.id)?,
-            slots: message.slots,
-            location: message.location,
-        })
+        Ok(Self { id: id("RecoveredWorker", message.id)?, slots: message.slots, location: message.location })
     }
 }
 
