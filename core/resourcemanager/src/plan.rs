@@ -1,0 +1,162 @@
+//! Which TaskManagers to start and to give up: decided from what is wanted and what there is, before anything is touched.
+
+use std::fmt;
+
+/// What is to be done about the number of TaskManagers, and what it was decided from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Slots that jobs lack beyond those that are free.
+    pub missing_slots: u32,
+    /// Slots of TaskManagers that were asked for and have not registered.
+    pub pending_slots: u32,
+    /// What to do, in this order. Empty if all is as it should be or nothing can be done.
+    pub steps: Vec<Step>,
+    /// Slots that are still missing after that.
+    pub unmet_slots: u32,
+}
+
+/// One thing to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Have a provider start TaskManagers.
+    Start {
+        /// The provider.
+        provider: String,
+        /// How many.
+        workers: u32,
+    },
+    /// Withdraw requests for TaskManagers that nobody needs any more.
+    Withdraw {
+        /// The provider.
+        provider: String,
+        /// How many.
+        workers: u32,
+    },
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} slots missing, {} pending:", self.missing_slots, self.pending_slots)?;
+        if self.steps.is_empty() {
+            f.write_str(" nothing to do")?;
+        }
+        for (index, step) in self.steps.iter().enumerate() {
+            write!(f, "{} {step}", if index == 0 { "" } else { "," })?;
+        }
+        if self.unmet_slots > 0 {
+            write!(f, "; {} slots remain missing", self.unmet_slots)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Start { provider, workers } => write!(f, "start {workers} with {provider}"),
+            Step::Withdraw { provider, workers } => write!(f, "withdraw {workers} from {provider}"),
+        }
+    }
+}
+
+/// What there is and what is wanted, in numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct Observed {
+    /// Slots that jobs lack, as far as they can ever be had.
+    pub(crate) lacking: u32,
+    /// Slots to be kept free.
+    pub(crate) reserve: u32,
+    /// Free slots.
+    pub(crate) free: u32,
+    /// Slots of registered TaskManagers.
+    pub(crate) registered: u32,
+    /// Slots of workers that are expected to register.
+    pub(crate) pending: u32,
+    /// The most slots there may be.
+    pub(crate) max_slots: Option<u32>,
+    /// Slots of a new worker.
+    pub(crate) slots_per_worker: u32,
+    /// In order of preference.
+    pub(crate) providers: Vec<Supply>,
+}
+
+/// What one provider has and can give.
+#[derive(Debug, Clone)]
+pub(crate) struct Supply {
+    pub(crate) name: String,
+    /// Whether it takes requests now.
+    pub(crate) usable: bool,
+    /// How many more workers it can have; `None` if nobody knows a limit.
+    pub(crate) room: Option<u32>,
+    /// Workers that serve or are to serve.
+    pub(crate) wanted: u32,
+    /// Those among them that have not been started.
+    pub(crate) asked: u32,
+    /// Workers it is to have at least.
+    pub(crate) min: u32,
+}
+
+impl Observed {
+    /// Decides what to do. Doing it and asking again gives a plan without steps.
+    pub(crate) fn plan(&self) -> Plan {
+        let needed = self.lacking + self.reserve;
+        let missing = needed.saturating_sub(self.free);
+        let mut plan = Plan { missing_slots: missing, pending_slots: self.pending, ..Plan::default() };
+        let surplus = (self.free + self.pending).saturating_sub(needed);
+        if surplus > 0 {
+            plan.steps = self.withdrawals(surplus);
+        }
+        let started = self.starts(missing.saturating_sub(self.pending), &mut plan.steps);
+        plan.unmet_slots = missing.saturating_sub(self.pending).saturating_sub(started);
+        plan
+    }
+
+    /// Starts what is missing with the first providers that have room, and what each is to have anyway. Returns the slots of them.
+    fn starts(&self, missing: u32, steps: &mut Vec<Step>) -> u32 {
+        let per_worker = self.slots_per_worker.max(1);
+        let mut room = self.max_slots.map(|max| max.saturating_sub(self.registered + self.pending) / per_worker);
+        let least: Vec<u32> = self.providers.iter().map(|supply| self.least(supply, &mut room)).collect();
+        let mut workers = missing.div_ceil(per_worker).saturating_sub(least.iter().sum());
+        let mut started = 0;
+        for (supply, least) in self.providers.iter().zip(least) {
+            let mut count = least;
+            if supply.usable {
+                let limits = [supply.room.map(|room| room - least), room];
+                let more = limits.into_iter().flatten().fold(workers, u32::min);
+                room = room.map(|room| room - more);
+                workers -= more;
+                count += more;
+            }
+            if count > 0 {
+                started += count * per_worker;
+                steps.push(Step::Start { provider: supply.name.clone(), workers: count });
+            }
+        }
+        started
+    }
+
+    /// How many workers to start so that the provider has its least number.
+    fn least(&self, supply: &Supply, room: &mut Option<u32>) -> u32 {
+        if !supply.usable {
+            return 0;
+        }
+        let limits = [supply.room, *room];
+        let count = limits.into_iter().flatten().fold(supply.min.saturating_sub(supply.wanted), u32::min);
+        *room = room.map(|room| room - count);
+        count
+    }
+
+    /// Gives up requests that have not been answered, from the last provider to the first.
+    fn withdrawals(&self, surplus: u32) -> Vec<Step> {
+        let mut workers = surplus / self.slots_per_worker.max(1);
+        let mut steps = Vec::new();
+        for supply in self.providers.iter().rev() {
+            let count = workers.min(supply.asked).min(supply.wanted.saturating_sub(supply.min));
+            if count > 0 {
+                workers -= count;
+                steps.push(Step::Withdraw { provider: supply.name.clone(), workers: count });
+            }
+        }
+        steps
+    }
+}
