@@ -38,7 +38,7 @@ pub struct ResourceManager {
 /// A job that needs slots.
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
-    name: String,
+    pub(crate) name: String,
     /// Its place among the jobs.
     order: u64,
     pub(crate) needed: u32,
