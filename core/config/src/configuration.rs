@@ -169,8 +169,8 @@ fn is_of_plugin(key: &str) -> bool {
     })
 }
 
-/// The environment variable that sets the option `key`.
-pub(crate) fn variable(key: &str) -> String {
+/// The environment variable that sets the option `key`: `WEIR_CONF_PARALLELISM_DEFAULT` for `parallelism.default`.
+pub fn variable(key: &str) -> String {
     format!("{VARIABLE_PREFIX}{}", variable_suffix(key))
 }
 
