@@ -1,11 +1,11 @@
 //! The channels of one worker: makes the two ends of each edge meet, whether in this process or over the network.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use weir_model::{JobGraph, Placement};
+use weir_model::{DistributionPattern, JobEdge, JobGraph, Placement};
 
 use crate::channel::{ChannelWriter, Inbox};
 use crate::net::{ChannelId, Network};
@@ -27,6 +27,60 @@ impl Default for ChannelOptions {
     fn default() -> Self {
         ChannelOptions { capacity: 4, batch_bytes: 32 * 1024 }
     }
+}
+
+/// The workers that exchange data with worker `own`.
+///
+/// # Errors
+/// The placement takes one end of a channel into the deployment and not the other; the message names the edge.
+pub fn peers_of(graph: &JobGraph, placement: &Placement, own: u32) -> Result<BTreeSet<u32>, String> {
+    let mut peers = BTreeSet::new();
+    for edge in &graph.edges {
+        let sources = placement.workers_of_vertex(edge.source);
+        let targets = placement.workers_of_vertex(edge.target);
+        let cut = || {
+            let name = |vertex: u32| &graph.vertices[vertex as usize].name;
+            format!(
+                "the deployment holds only a part of what {:?} and {:?} exchange",
+                name(edge.source),
+                name(edge.target)
+            )
+        };
+        peers_over(edge, sources, targets, own, &mut peers).ok_or_else(cut)?;
+    }
+    peers.remove(&own);
+    Ok(peers)
+}
+
+/// Adds the peers over one edge; `None` if the placement cuts a channel.
+fn peers_over(edge: &JobEdge, sources: &[u32], targets: &[u32], own: u32, peers: &mut BTreeSet<u32>) -> Option<()> {
+    let absent = |worker: &u32| *worker == Placement::ABSENT;
+    let pattern = edge.partitioner.pattern();
+    if pattern == DistributionPattern::AllToAll {
+        let ends = || sources.iter().chain(targets);
+        if ends().any(absent) {
+            return ends().all(absent).then_some(());
+        }
+        for (here, there) in [(sources, targets), (targets, sources)] {
+            if here.contains(&own) {
+                peers.extend(there);
+            }
+        }
+        return Some(());
+    }
+    for (producer, source) in (0u32..).zip(sources) {
+        for consumer in pattern.consumers(producer, sources.len() as u32, targets.len() as u32) {
+            let target = &targets[consumer as usize];
+            match (absent(source), absent(target)) {
+                (true, true) => {}
+                (false, false) if *source == own => drop(peers.insert(*target)),
+                (false, false) if *target == own => drop(peers.insert(*source)),
+                (false, false) => {}
+                (true, false) | (false, true) => return None,
+            }
+        }
+    }
+    Some(())
 }
 
 /// All channels that start or end in one worker.

@@ -120,6 +120,11 @@ impl TaskContext {
         self.runtime.run_id()
     }
 
+    /// Which attempt at this task this is, from 0.
+    pub fn attempt(&self) -> u32 {
+        self.runtime.attempt()
+    }
+
     /// The job's runtime options.
     pub fn options(&self) -> &RuntimeOptions {
         &self.runtime.plan().options

@@ -51,6 +51,9 @@ pub struct WriterContext {
     pub parallelism: u32,
     /// Unique to one run of the job on this machine; names of things written aside should contain it.
     pub run_id: String,
+    /// Which attempt at this subtask this is, from 0. An earlier attempt that was given up may still be writing somewhere, so
+    /// names of things written aside should contain this too.
+    pub attempt: u32,
 }
 
 /// What the committer may know when it is made.
@@ -164,6 +167,7 @@ impl<T: 'static, S: Sink<T>> Operator<T> for SinkOperator<T, S> {
             subtask: task.subtask(),
             parallelism: task.parallelism(),
             run_id: task.run_id().to_owned(),
+            attempt: task.attempt(),
         })?;
         self.open = Some(OpenWriter { writer, task: task.shared().clone(), node: context.node });
         Ok(())

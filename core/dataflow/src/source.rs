@@ -191,6 +191,8 @@ pub enum SplitAnswer {
 pub trait ErasedEnumerator: Send {
     /// See [`SplitEnumerator::next_split`].
     fn next_split(&mut self, subtask: u32) -> SplitAnswer;
+    /// See [`SplitEnumerator::add_back`].
+    fn add_back(&mut self, splits: &[Vec<u8>]) -> Result<(), SourceError>;
     /// See [`SplitEnumerator::snapshot`].
     fn snapshot(&self) -> Result<Vec<u8>, SourceError>;
 }
@@ -227,6 +229,14 @@ impl<E: SplitEnumerator> ErasedEnumerator for Enumerating<E> {
             Ok(NextSplit::Finished) => SplitAnswer::Next(NextSplit::Finished),
             Err(error) => SplitAnswer::Failed(error.to_string()),
         }
+    }
+
+    fn add_back(&mut self, splits: &[Vec<u8>]) -> Result<(), SourceError> {
+        let decoded: Result<Vec<_>, _> =
+            splits.iter().map(|bytes| E::Split::decode(&mut Decoder::new(bytes))).collect();
+        let undecodable = |error| SourceError::new(format!("a split that was handed out cannot be decoded: {error}"));
+        self.0.add_back(decoded.map_err(undecodable)?);
+        Ok(())
     }
 
     fn snapshot(&self) -> Result<Vec<u8>, SourceError> {

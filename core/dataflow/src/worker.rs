@@ -18,7 +18,7 @@ use crate::task::{Mail, MetricsSnapshot, TaskId, TaskShared};
 /// What a worker tells its driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerEvent {
-    /// A task changed its state: `Running`, or a terminal state.
+    /// A task changed its state: `Initializing` when its thread starts, `Running`, or a terminal state.
     StateChanged {
         /// The task.
         task: TaskId,
@@ -28,6 +28,8 @@ pub enum WorkerEvent {
         failure: Option<TaskFailure>,
         /// What its sinks prepared, when the state is `Finished`.
         committables: Vec<Committable>,
+        /// Its metrics as they will stay, when the state is terminal.
+        metrics: Option<MetricsSnapshot>,
     },
     /// A source task wants a split.
     SplitRequested {
@@ -59,6 +61,7 @@ pub struct WorkerRuntime {
     fabric: Fabric,
     coordinator: Coordinator,
     run_id: String,
+    attempt: u32,
 }
 
 impl fmt::Debug for WorkerRuntime {
@@ -84,18 +87,33 @@ impl WorkerRuntime {
         &self.run_id
     }
 
-    pub(crate) fn report_running(&self, task: TaskId) {
-        self.report(task, ExecutionState::Running, None, Vec::new());
+    pub(crate) fn attempt(&self) -> u32 {
+        self.attempt
     }
 
-    fn report(
-        &self,
-        task: TaskId,
-        state: ExecutionState,
-        failure: Option<TaskFailure>,
-        committables: Vec<Committable>,
-    ) {
-        self.coordinator.link.send(WorkerEvent::StateChanged { task, state, failure, committables });
+    pub(crate) fn report_running(&self, task: TaskId) {
+        self.report_alive(task, ExecutionState::Running);
+    }
+
+    fn report_alive(&self, task: TaskId, state: ExecutionState) {
+        let event = WorkerEvent::StateChanged { task, state, failure: None, committables: Vec::new(), metrics: None };
+        self.coordinator.link.send(event);
+    }
+
+    fn report_end(&self, task: &TaskShared, end: Result<(), TaskError>) {
+        let (state, failure, committables) = match end {
+            Ok(()) => (ExecutionState::Finished, None, task.take_committables()),
+            Err(TaskError::Canceled) => (ExecutionState::Canceled, None, Vec::new()),
+            Err(TaskError::Failed(failure)) => (ExecutionState::Failed, Some(*failure), Vec::new()),
+        };
+        let metrics = Some(task.snapshot());
+        self.coordinator.link.send(WorkerEvent::StateChanged {
+            task: task.id(),
+            state,
+            failure,
+            committables,
+            metrics,
+        });
     }
 }
 
@@ -112,6 +130,8 @@ pub struct WorkerSpec {
     pub network: Option<Network>,
     /// Unique to this run of the job.
     pub run_id: String,
+    /// Which attempt at its tasks this is, from 0.
+    pub attempt: u32,
 }
 
 /// The running tasks of one worker.
@@ -133,12 +153,12 @@ const STACK_BYTES: usize = 8 * 1024 * 1024;
 impl Worker {
     /// Starts every task placed on this worker.
     pub fn start(spec: WorkerSpec, link: Arc<dyn DriverLink>) -> Worker {
-        let WorkerSpec { plan, placement, index, network, run_id } = spec;
+        let WorkerSpec { plan, placement, index, network, run_id, attempt } = spec;
         let tasks: HashMap<_, _> = placement.tasks_of(index).map(|id| (id, TaskShared::new(id))).collect();
         let graph = Arc::new(plan.graph.clone());
         let channels = plan.options.channels;
         let fabric = Fabric::new(graph, placement, index, network.clone(), tasks, channels);
-        let runtime = Arc::new(WorkerRuntime { plan, fabric, coordinator: Coordinator { link }, run_id });
+        let runtime = Arc::new(WorkerRuntime { plan, fabric, coordinator: Coordinator { link }, run_id, attempt });
         let worker = Worker { runtime, network, threads: Mutex::default() };
         worker.spawn_tasks();
         worker
@@ -154,7 +174,7 @@ impl Worker {
             let vertex = &runtime.plan.graph.vertices[id.vertex as usize];
             let name = format!("{} ({}/{})", vertex.name, id.subtask + 1, vertex.parallelism);
             let spawned = thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn({
-                let runtime = runtime.clone();
+                let (task, runtime) = (task.clone(), runtime.clone());
                 move || run_task(&task, &runtime)
             });
             match spawned {
@@ -163,8 +183,7 @@ impl Worker {
                     let message = format!(
                         "no thread could be started for the task ({error}); lower the parallelism or raise the limit of threads (ulimit -u)"
                     );
-                    let TaskError::Failed(failure) = TaskError::failed(FailureKind::Job, message) else { return };
-                    runtime.report(id, ExecutionState::Failed, Some(*failure), Vec::new());
+                    runtime.report_end(&task, Err(TaskError::failed(FailureKind::Job, message)));
                 }
             }
         }
@@ -173,6 +192,12 @@ impl Worker {
     /// Asks every task to stop. Returns at once; the tasks report.
     pub fn cancel(&self) {
         self.runtime.fabric.tasks().values().for_each(|task| task.cancel());
+    }
+
+    /// Asks these tasks to stop, as far as they are this worker's. Returns at once; the tasks report.
+    pub fn cancel_tasks(&self, tasks: &[TaskId]) {
+        let own = self.runtime.fabric.tasks();
+        tasks.iter().filter_map(|task| own.get(task)).for_each(|task| task.cancel());
     }
 
     /// Passes an enumerator's answer on to the task that asked.
@@ -205,6 +230,7 @@ impl Worker {
 fn run_task(task: &Arc<TaskShared>, runtime: &Arc<WorkerRuntime>) {
     task.start_here();
     let id = task.id();
+    runtime.report_alive(id, ExecutionState::Initializing);
     let plan = runtime.plan();
     let operator_name = |node: u32| plan.node_names.get(node as usize).cloned().unwrap_or_default();
     let outcome = failure::catch(
@@ -216,9 +242,5 @@ fn run_task(task: &Arc<TaskShared>, runtime: &Arc<WorkerRuntime>) {
         operator_name,
     );
     task.stop_clock();
-    match outcome {
-        Ok(()) => runtime.report(id, ExecutionState::Finished, None, task.take_committables()),
-        Err(TaskError::Canceled) => runtime.report(id, ExecutionState::Canceled, None, Vec::new()),
-        Err(TaskError::Failed(failure)) => runtime.report(id, ExecutionState::Failed, Some(*failure), Vec::new()),
-    }
+    runtime.report_end(task, outcome);
 }

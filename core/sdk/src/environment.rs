@@ -152,11 +152,8 @@ impl Environment {
     }
 }
 
-/// By which a driver tells its workers how many cores it found.
-pub(crate) const CORES_VARIABLE: &str = "WEIR_WORKER_CORES";
-
 /// The number of cores, as the driver of the run found it.
 pub(crate) fn available_cores() -> u32 {
-    let told = std::env::var(CORES_VARIABLE).ok().and_then(|cores| cores.parse().ok());
+    let told = std::env::var(weir_proto::roles::CORES_VARIABLE).ok().and_then(|cores| cores.parse().ok());
     told.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32))
 }

@@ -13,6 +13,7 @@ mod peers;
 mod sender;
 mod socket;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -90,17 +91,28 @@ impl Network {
     }
 
     /// Connects to all peers, given by worker index with the own one included, and returns once every pair is connected.
-    /// Every worker calls this once, at about the same time, with the same list.
+    /// Every worker calls this once, at about the same time, with the same list. A [`shutdown`](Self::shutdown) meanwhile ends it
+    /// with [`NetworkError::ShutDown`].
     pub fn connect(&self, own_index: u32, peers: &[SocketAddr]) -> Result<(), NetworkError> {
-        let dialed = self.inner.peers.begin(own_index, peers)?;
+        self.connect_with(own_index, peers, &(0..peers.len() as u32).collect())
+    }
+
+    /// As [`connect`](Self::connect), but only with the workers `wanted`; each of them must want this one too.
+    pub fn connect_with(
+        &self,
+        own_index: u32,
+        peers: &[SocketAddr],
+        wanted: &BTreeSet<u32>,
+    ) -> Result<(), NetworkError> {
+        let dialed = self.inner.peers.begin(own_index, peers, wanted)?;
         for index in dialed {
             let dial = self.inner.peers.clone().dial(own_index, index);
             match &*lock(&self.inner.runtime) {
                 Some(runtime) => drop(runtime.spawn(dial)),
-                None => return Err(NetworkError::Misuse("the network was shut down".to_owned())),
+                None => return Err(NetworkError::ShutDown),
             }
         }
-        self.inner.peers.wait(own_index)
+        self.inner.peers.wait(own_index, wanted)
     }
 
     /// The producer's end of channel `id` to a consumer in worker `peer`, after [`connect`](Self::connect). It may be

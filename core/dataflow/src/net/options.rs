@@ -101,6 +101,9 @@ pub enum NetworkError {
         /// What went wrong and what to look at.
         reason: String,
     },
+    /// The network was shut down while it was connecting (nobody's fault).
+    #[error("the network of this worker was shut down")]
+    ShutDown,
     /// `connect` was called with arguments that cannot be (internal).
     #[error("{0}")]
     Misuse(String),

@@ -1,5 +1,6 @@
 //! Setting up the connections of a worker: one for each pair of workers, dialed by the one with the lower index.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -56,10 +57,15 @@ impl Peers {
     }
 
     /// Learns this worker's place; the first part of connecting. Returns the indices this worker has to dial.
-    pub(super) fn begin(&self, own: u32, addresses: &[SocketAddr]) -> Result<std::ops::Range<u32>, NetworkError> {
+    pub(super) fn begin(
+        &self,
+        own: u32,
+        addresses: &[SocketAddr],
+        wanted: &BTreeSet<u32>,
+    ) -> Result<impl Iterator<Item = u32>, NetworkError> {
         let n = addresses.len() as u32;
-        if own >= n {
-            return Err(NetworkError::Misuse(format!("worker index {own} is not among {n} workers")));
+        if let Some(beyond) = wanted.iter().copied().chain([own]).find(|&index| index >= n) {
+            return Err(NetworkError::Misuse(format!("worker index {beyond} is not among {n} workers")));
         }
         let mut table = lock(&self.table);
         if self.place.borrow().is_some() {
@@ -68,19 +74,23 @@ impl Peers {
         table.seats.resize_with(addresses.len(), Seat::default);
         drop(table);
         self.place.send_replace(Some(Place { own, addresses: addresses.into() }));
-        Ok(own + 1..n)
+        Ok(wanted.range(own + 1..).copied())
     }
 
-    /// Waits until every pair is connected.
-    pub(super) fn wait(&self, own: u32) -> Result<(), NetworkError> {
+    /// Waits until the `wanted` peers are connected.
+    pub(super) fn wait(&self, own: u32, wanted: &BTreeSet<u32>) -> Result<(), NetworkError> {
         let deadline = Instant::now() + self.options.connect_timeout;
         let mut table = lock(&self.table);
         loop {
             if let Some(error) = table.error.take() {
                 return Err(error);
             }
-            let missing = table.seats.iter().zip(0..).find(|(s, i)| *i != own && !matches!(s, Seat::Connected(_)));
-            let Some((_, index)) = missing else { return Ok(()) };
+            if table.closed {
+                return Err(NetworkError::ShutDown);
+            }
+            let connected = |peer: u32| matches!(table.seats[peer as usize], Seat::Connected(_));
+            let missing = wanted.iter().copied().find(|&peer| peer != own && !connected(peer));
+            let Some(index) = missing else { return Ok(()) };
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let reason =
@@ -109,6 +119,7 @@ impl Peers {
     pub(super) fn close(&self) -> Vec<Arc<Connection>> {
         let mut table = lock(&self.table);
         table.closed = true;
+        self.changed.notify_all();
         let connected = |seat: &Seat| match seat {
             Seat::Connected(connection) => Some(connection.clone()),
             Seat::Free | Seat::Taken => None,

@@ -132,6 +132,16 @@ impl Stop {
         Stop { text: text.into(), is_error: true }
     }
 
+    /// It as a message for somebody who cannot see this process's output.
+    pub(super) fn into_message(self) -> String {
+        let text = self.text.trim_end();
+        match text.strip_prefix("error: ") {
+            Some(error) => error.to_owned(),
+            None if self.is_error => text.to_owned(),
+            None => format!("the arguments ask for help instead of running a job:\n{text}"),
+        }
+    }
+
     /// Prints it and returns the exit code.
     pub(super) fn print(self) -> u8 {
         if self.is_error {

@@ -7,14 +7,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use weir_config::{Configuration, Origin, options};
-use weir_dataflow::plan::{DriverSide, JobPlan};
+use weir_dataflow::plan::JobPlan;
 use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::WorkerEvent;
 use weir_model::{ExecutionState, FailureKind, JobStatus, TaskFailure, TaskId};
 use weir_scheduler::{Effect, Event, ExecutionGraph, JobReport, JobScheduler, SchedulerOptions, place};
 
 use super::backend::{Backend, Usage};
-use super::coordinator::{self, Commits, Enumerators};
+use super::coordinator::{self, Commits, Enumerators, Sinks, SplitOrder};
 use super::in_process::InProcess;
 use super::memory::{self, Limit};
 use super::processes::{self, Processes};
@@ -75,7 +75,8 @@ impl Outcome {
 /// Runs a job to its end, as the main thing its process does: signals end it, memory is guarded.
 pub(super) fn drive(
     plan: &Arc<JobPlan>,
-    side: &DriverSide,
+    sources: coordinator::Sources,
+    sinks: &Sinks,
     mut configuration: Configuration,
     runtime: &Runtime,
 ) -> Result<Outcome> {
@@ -89,7 +90,7 @@ pub(super) fn drive(
     })?;
     // The signal thread keeps the committers alive, so leaving early must say that they are not needed.
     let _discard = DiscardAtEnd(run.commits.clone());
-    run.open(plan, side)?;
+    run.open(plan, sources, sinks)?;
     let workers = NonZeroU32::new(configuration.get(&options::EMBEDDED_WORKERS)).unwrap_or(NonZeroU32::MIN);
     let limit = Limit::new(configuration.get(&options::PROCESS_MEMORY).map(|size| size.0), workers.get());
     let started = if workers.get() == 1 {
@@ -118,9 +119,14 @@ impl Drop for DiscardAtEnd {
 }
 
 /// Runs a job to its end inside a process that does other things as well, such as a test.
-pub(super) fn drive_quietly(plan: &Arc<JobPlan>, side: &DriverSide, configuration: &Configuration) -> Result<Outcome> {
+pub(super) fn drive_quietly(
+    plan: &Arc<JobPlan>,
+    sources: coordinator::Sources,
+    sinks: &Sinks,
+    configuration: &Configuration,
+) -> Result<Outcome> {
     let mut run = Preparation::new();
-    run.open(plan, side)?;
+    run.open(plan, sources, sinks)?;
     let backend = run.in_process(plan);
     run.run(plan, backend, NonZeroU32::MIN, None, configuration, &Runtime::quiet())
 }
@@ -129,39 +135,40 @@ pub(super) fn drive_quietly(plan: &Arc<JobPlan>, side: &DriverSide, configuratio
 pub(super) struct Preparation {
     pub(super) run_id: String,
     pub(super) events_in: Sender<DriverEvent>,
-    pub(super) split_requests: Sender<TaskId>,
+    pub(super) split_orders: Sender<SplitOrder>,
     /// Set by the first signal.
     pub(super) interrupted: Arc<AtomicBool>,
     events: Receiver<DriverEvent>,
-    requests: Receiver<TaskId>,
-    enumerators: Enumerators,
+    orders: Receiver<SplitOrder>,
+    /// Once the inputs are open.
+    enumerators: Option<Enumerators>,
     commits: Commits,
 }
 
 impl Preparation {
     fn new() -> Preparation {
         let (events_in, events) = channel();
-        let (split_requests, requests) = channel();
+        let (split_orders, orders) = channel();
         Preparation {
             run_id: new_run_id(),
             events_in,
-            split_requests,
+            split_orders,
             interrupted: Arc::default(),
             events,
-            requests,
-            enumerators: Enumerators::new(),
+            orders,
+            enumerators: None,
             commits: Commits::default(),
         }
     }
 
     /// Looks at inputs and outputs.
-    fn open(&mut self, plan: &JobPlan, side: &DriverSide) -> Result<()> {
-        self.enumerators = author_code("a source", || coordinator::open_enumerators(side, &plan.graph))?;
-        author_code("a sink", || self.commits.open(side, &self.run_id))
+    fn open(&mut self, plan: &JobPlan, sources: coordinator::Sources, sinks: &Sinks) -> Result<()> {
+        self.enumerators = Some(author_code("a source", || Enumerators::open(sources, &plan.graph))?);
+        author_code("a sink", || self.commits.open(sinks, &self.run_id))
     }
 
     fn in_process(&self, plan: &Arc<JobPlan>) -> Arc<dyn Backend> {
-        Arc::new(InProcess::new(plan.clone(), &self.run_id, self.events_in.clone(), self.split_requests.clone()))
+        Arc::new(InProcess::new(plan.clone(), &self.run_id, self.events_in.clone(), self.split_orders.clone()))
     }
 
     fn run(
@@ -174,8 +181,13 @@ impl Preparation {
         runtime: &Runtime,
     ) -> Result<Outcome> {
         let graph = ExecutionGraph::new(&plan.graph)?;
-        // Weak: the backend holds a sender of requests, and the enumerators' thread ends when the last sender is gone.
-        coordinator::serve_splits(self.enumerators, self.requests, Arc::downgrade(&backend))?;
+        if let Some(enumerators) = self.enumerators {
+            // Weak: the backend holds a sender of orders, and the enumerators' thread ends when the last sender is gone.
+            let backend = Arc::downgrade(&backend);
+            coordinator::serve_splits(enumerators, self.orders, move |task, answer| {
+                backend.upgrade().map(|backend| backend.answer_split(task, answer)).is_some()
+            })?;
+        }
         let timeout = configuration.get(&options::CANCELLATION_TIMEOUT);
         let scheduler_options = SchedulerOptions { cancellation_timeout: Some(timeout).filter(|t| !t.is_zero()) };
         let placement = place(&graph, workers);
@@ -257,11 +269,11 @@ impl Driver {
     }
 
     fn on_worker(&mut self, event: WorkerEvent) -> Option<JobReport> {
-        let WorkerEvent::StateChanged { task, state, failure, committables } = event else {
+        let WorkerEvent::StateChanged { task, state, failure, committables, metrics: _ } = event else {
             // Split requests go straight to the enumerators.
             return None;
         };
-        self.commits.add(committables);
+        self.commits.add(task, committables);
         match state {
             ExecutionState::Initializing => self.tell(Event::TaskInitializing(task)),
             ExecutionState::Running => self.tell(Event::TaskRunning(task)),
@@ -340,7 +352,8 @@ impl Driver {
                 None
             }
             Effect::Commit => {
-                self.commits.commit(self.events_in.clone());
+                let events = self.events_in.clone();
+                self.commits.commit_aside(move |result| drop(events.send(DriverEvent::CommitDone(result))));
                 None
             }
             Effect::DiscardOutput => {

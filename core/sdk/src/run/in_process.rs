@@ -10,20 +10,21 @@ use weir_dataflow::worker::{DriverLink, Worker, WorkerEvent, WorkerSpec};
 use weir_model::{Placement, TaskFailure, TaskId};
 
 use super::backend::{Backend, Usage};
+use super::coordinator::SplitOrder;
 use super::driver::DriverEvent;
 use super::usage;
 
 /// Sends a worker's events to the driver, and its split requests straight to the enumerators.
 pub(super) struct Link {
     pub(super) events: Sender<DriverEvent>,
-    pub(super) splits: Sender<TaskId>,
+    pub(super) splits: Sender<SplitOrder>,
 }
 
 impl DriverLink for Link {
     fn send(&self, event: WorkerEvent) {
         // A driver that is gone has already decided how the job ends.
         let _ = match event {
-            WorkerEvent::SplitRequested { task } => self.splits.send(task).map_err(drop),
+            WorkerEvent::SplitRequested { task } => self.splits.send(SplitOrder::Next(task)).map_err(drop),
             event => self.events.send(DriverEvent::Worker(event)).map_err(drop),
         };
     }
@@ -42,7 +43,7 @@ impl InProcess {
         plan: Arc<JobPlan>,
         run_id: &str,
         events: Sender<DriverEvent>,
-        splits: Sender<TaskId>,
+        splits: Sender<SplitOrder>,
     ) -> InProcess {
         let link = Arc::new(Link { events, splits });
         InProcess { plan, run_id: run_id.to_owned(), link, worker: OnceLock::new() }
@@ -58,6 +59,7 @@ impl Backend for InProcess {
                 index: 0,
                 network: None,
                 run_id: self.run_id.clone(),
+                attempt: 0,
             };
             Worker::start(spec, self.link.clone())
         });

@@ -1,12 +1,15 @@
 //! Running a job: what a job's executable does.
 //!
-//! One executable plays two roles. Started by a person it is the *driver* of an embedded run: it builds the job, decides
+//! One executable plays several roles. Started by a person it is the *driver* of an embedded run: it builds the job, decides
 //! with the pure [`weir_scheduler::JobScheduler`], and runs the tasks in its own process or in worker processes that it
 //! starts. Started by a driver it is a *worker*: it builds the same job, checks that it is the same, and runs its share.
+//! In a cluster TaskManagers start the workers, and the JobManager starts the executable as the *coordinator*, which plans,
+//! enumerates what sources read, and commits what sinks wrote.
 
 mod arguments;
 mod backend;
 mod coordinator;
+mod coordinator_role;
 mod describe;
 mod driver;
 mod in_process;
@@ -24,7 +27,7 @@ use std::ffi::OsString;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use clap::{ArgMatches, Command};
 use weir_config::Configuration;
@@ -34,6 +37,7 @@ use weir_dataflow::plan::{DriverSide, JobPlan};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use arguments::{Parsed, RuntimeArgs};
+use coordinator::Sources;
 pub(crate) use progress::clear_line;
 use summary::Summary;
 
@@ -135,12 +139,16 @@ fn author_code<R>(whose: &str, code: impl FnOnce() -> Result<R>) -> Result<R> {
     }
 }
 
-/// The `fn main` of a job's executable: parses the command line, then drives the job or serves as a worker.
+/// The `fn main` of a job's executable: parses the command line, then drives the job or plays the role it was
+/// started for.
 pub fn main(jobs: Vec<Job>) -> ExitCode {
     if let Some(role) = describe::asked_role() {
         return ExitCode::from(describe::answer(&jobs, &role));
     }
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(seat) = coordinator_role::Seat::from_environment() {
+        return ExitCode::from(coordinator_role::serve(&jobs, arguments, &seat));
+    }
     let code = match arguments::parse(&jobs, arguments) {
         Ok(parsed) => run(&jobs, &parsed),
         Err(stop) => stop.print(),
@@ -150,8 +158,13 @@ pub fn main(jobs: Vec<Job>) -> ExitCode {
 
 fn run(jobs: &[Job], parsed: &Parsed) -> u8 {
     let job = &jobs[parsed.job];
-    if let Some(seat) = worker_role::Seat::from_environment() {
-        return worker_role::serve(job, parsed, seat);
+    match worker_role::Seat::from_environment() {
+        Some(Ok(seat)) => return worker_role::serve(job, parsed, seat),
+        Some(Err(error)) => {
+            terminal::err(format!("error: {error}"));
+            return exit::USAGE;
+        }
+        None => {}
     }
     match drive(job, parsed) {
         Ok(code) => code,
@@ -170,8 +183,9 @@ fn drive(job: &Job, parsed: &Parsed) -> Result<u8> {
     let plan = Arc::new(plan);
     // Not dropped: the process ends anyway, and an author's `Drop` that panics must not change how the job ended.
     std::mem::forget(plan.clone());
-    let side = ManuallyDrop::new(side);
-    let outcome = driver::drive(&plan, &side, configuration, &parsed.runtime)?;
+    let (sources, sinks) = (Sources::new(Mutex::new(side.sources)), ManuallyDrop::new(side.sinks));
+    std::mem::forget(sources.clone());
+    let outcome = driver::drive(&plan, sources, &sinks, configuration, &parsed.runtime)?;
     let printed = Summary::new(&plan.graph, &outcome).print(&parsed.runtime);
     Ok(written(printed, outcome.exit_code()))
 }
@@ -203,7 +217,8 @@ pub fn in_process(name: &str, build: impl FnOnce(&Environment) -> Result<()>) ->
     build(&env)?;
     let (plan, side, configuration) = env.into_job()?;
     let plan = Arc::new(plan);
-    let outcome = driver::drive_quietly(&plan, &side, &configuration)?;
+    let sources = Sources::new(Mutex::new(side.sources));
+    let outcome = driver::drive_quietly(&plan, sources, &side.sinks, &configuration)?;
     match outcome.exit_code() {
         exit::FINISHED => Ok(()),
         _ => Err(Error::Failed(Summary::new(&plan.graph, &outcome).failure_text())),

@@ -19,14 +19,17 @@ use weir_dataflow::plan::JobPlan;
 use weir_dataflow::source::SplitAnswer;
 use weir_dataflow::task::MetricsSnapshot;
 use weir_model::{FailureKind, Placement, TaskFailure, TaskId};
+use weir_proto::roles::{
+    CORES_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_SOCKET_VARIABLE, WORKER_TOKEN_VARIABLE, token_to_hex,
+};
 use weir_proto::worker::{self as proto, to_driver, to_worker};
 use weir_proto::{job_graph_hash, read_frame, write_frame};
 
 use super::backend::{Backend, Usage};
+use super::coordinator::SplitOrder;
 use super::driver::{DriverEvent, Preparation};
 use super::memory::{self, Limit};
-use super::worker_role::{self, token_to_hex, variables};
-use super::{protocol, terminal, usage};
+use super::{protocol, terminal, usage, worker_role};
 use crate::environment;
 
 /// Lines of a worker's standard error that are kept for the report of its end.
@@ -130,7 +133,7 @@ impl Processes {
             readers: Mutex::default(),
             placement: OnceLock::new(),
         };
-        processes.listen_to_workers(limit, &run.events_in, &run.split_requests)?;
+        processes.listen_to_workers(limit, &run.events_in, &run.split_orders)?;
         Ok(processes)
     }
 
@@ -138,7 +141,7 @@ impl Processes {
         &self,
         limit: Option<Limit>,
         events: &Sender<DriverEvent>,
-        splits: &Sender<TaskId>,
+        splits: &Sender<SplitOrder>,
     ) -> Result<(), TaskFailure> {
         let thread_failure = |e: io::Error| failure(format!("no thread could be started for a worker ({e})"));
         for worker in &self.workers {
@@ -198,7 +201,7 @@ impl Backend for Processes {
         let Some(placement) = self.placement.get() else { return };
         let worker = placement.worker_of(task);
         if let Some(worker) = self.workers.iter().find(|w| w.index == worker) {
-            worker.tell(protocol::split_response(task, answer));
+            worker.tell(to_worker::Message::SplitResponse(protocol::split_response(task, answer)));
         }
     }
 
@@ -249,7 +252,7 @@ impl WorkerProcess {
     }
 
     /// Passes on what the worker says until it ends.
-    fn listen(&self, mut stream: UnixStream, events: &Sender<DriverEvent>, splits: &Sender<TaskId>) {
+    fn listen(&self, mut stream: UnixStream, events: &Sender<DriverEvent>, splits: &Sender<SplitOrder>) {
         let worker = self.index;
         let reason = loop {
             let message = match read_frame::<proto::ToDriver>(&mut stream) {
@@ -263,7 +266,7 @@ impl WorkerProcess {
                     Err(error) => break Some(format!("worker {worker} sent a message that is not valid: {error}")),
                 },
                 Some(to_driver::Message::SplitRequest(request)) => {
-                    let _ = splits.send(TaskId { vertex: request.vertex, subtask: request.subtask });
+                    let _ = splits.send(SplitOrder::Next(TaskId { vertex: request.vertex, subtask: request.subtask }));
                 }
                 Some(to_driver::Message::MetricsReport(report)) => self.on_report(&report),
                 // Said once, before this thread started; or said by a newer worker.
@@ -279,7 +282,7 @@ impl WorkerProcess {
 
     fn on_report(&self, message: &proto::MetricsReport) {
         let mut report = lock(&self.report);
-        report.tasks = message.tasks.iter().map(protocol::metrics_from_message).collect();
+        report.tasks.extend(message.tasks.iter().map(protocol::metrics_from_message));
         report.usage = Usage { cpu: Duration::from_nanos(message.cpu_nanos), peak_rss: message.rss_bytes };
     }
 
@@ -353,16 +356,16 @@ fn spawn(index: u32, folder: &Path, token: &JobToken) -> Result<Started, TaskFai
     let mut command = Command::new(&executable);
     command
         .args(env::args_os().skip(1))
-        .env(variables::SOCKET, folder.join("driver"))
-        .env(variables::INDEX, index.to_string())
-        .env(variables::TOKEN, token_to_hex(token))
+        .env(WORKER_SOCKET_VARIABLE, folder.join("driver"))
+        .env(WORKER_INDEX_VARIABLE, index.to_string())
+        .env(WORKER_TOKEN_VARIABLE, token_to_hex(token.as_bytes()))
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     let driver = std::process::id();
     // SAFETY: the closure only makes calls that are async-signal-safe, and touches no memory of the parent's.
     unsafe { command.pre_exec(move || worker_role::bind_to_driver(driver)) };
     // A worker in another control group may see another number of cores, but must build the same graph.
-    command.env(environment::CORES_VARIABLE, environment::available_cores().to_string());
+    command.env(CORES_VARIABLE, environment::available_cores().to_string());
     let mut child = command
         .spawn()
         .map_err(|e| failure(format!("{} cannot be started as a worker ({e})", executable.display())))?;

@@ -23,7 +23,8 @@ pub(super) fn event_to_message(event: WorkerEvent) -> to_driver::Message {
         WorkerEvent::SplitRequested { task: TaskId { vertex, subtask } } => {
             to_driver::Message::SplitRequest(proto::SplitRequest { vertex, subtask })
         }
-        WorkerEvent::StateChanged { task, state, failure, committables } => {
+        // The metrics travel in a report of their own, before this.
+        WorkerEvent::StateChanged { task, state, failure, committables, metrics: _ } => {
             let committables =
                 committables.into_iter().map(|c| proto::Committable { node: c.node, payload: c.payload });
             to_driver::Message::TaskStateChanged(proto::TaskStateChanged {
@@ -39,16 +40,25 @@ pub(super) fn event_to_message(event: WorkerEvent) -> to_driver::Message {
 
 pub(super) fn state_change(message: proto::TaskStateChanged) -> Result<WorkerEvent, InvalidMessage> {
     let (task, state) = (message.task(), message.execution_state()?);
-    let committables = message.committables.into_iter().map(|c| Committable { node: c.node, payload: c.payload });
+    let committables = message.committables.into_iter().map(committable);
     Ok(WorkerEvent::StateChanged {
         task,
         state,
         failure: message.failure.map(Into::into),
         committables: committables.collect(),
+        metrics: None,
     })
 }
 
-pub(super) fn split_response(task: TaskId, answer: SplitAnswer) -> to_worker::Message {
+pub(super) fn committable(message: proto::Committable) -> Committable {
+    Committable { node: message.node, payload: message.payload }
+}
+
+pub(super) fn task(message: proto::TaskRef) -> TaskId {
+    TaskId { vertex: message.vertex, subtask: message.subtask }
+}
+
+pub(super) fn split_response(task: TaskId, answer: SplitAnswer) -> proto::SplitResponse {
     let answer = match answer {
         SplitAnswer::Next(NextSplit::Split(bytes)) => Answer::Split(bytes),
         SplitAnswer::Next(NextSplit::NotYet(wait)) => {
@@ -57,11 +67,7 @@ pub(super) fn split_response(task: TaskId, answer: SplitAnswer) -> to_worker::Me
         SplitAnswer::Next(NextSplit::Finished) => Answer::Finished(proto::NoMoreSplits {}),
         SplitAnswer::Failed(message) => Answer::Error(message),
     };
-    to_worker::Message::SplitResponse(proto::SplitResponse {
-        vertex: task.vertex,
-        subtask: task.subtask,
-        answer: Some(answer),
-    })
+    proto::SplitResponse { vertex: task.vertex, subtask: task.subtask, answer: Some(answer) }
 }
 
 pub(super) fn split_answer(message: proto::SplitResponse) -> (TaskId, SplitAnswer) {

@@ -15,6 +15,15 @@ use super::exit;
 /// Supervisors often signal a process and then its whole group: signals this soon after the first one are the same wish.
 const ONE_WISH: Duration = Duration::from_millis(500);
 
+/// For a role of a run that somebody else drives: Ctrl-C in a terminal reaches every process, but only the driver decides.
+pub(super) fn ignore() {
+    // SAFETY: the calls only set how this process treats two signals.
+    unsafe {
+        libc::signal(SIGINT, libc::SIG_IGN);
+        libc::signal(SIGTERM, libc::SIG_IGN);
+    }
+}
+
 /// Sets `interrupted` and sends [`DriverEvent::Interrupted`] at the first signal, and ends the process at the second, after
 /// `last_rites`.
 pub(super) fn watch(

@@ -1,74 +1,86 @@
 //! The worker role: what a job's executable does when a driver starts it to run a share of the tasks.
 
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{env, process, thread};
+use std::{env, io, process, thread};
 
 use weir_config::options;
-use weir_dataflow::net::{JobToken, Network, NetworkOptions};
+use weir_dataflow::fabric;
+use weir_dataflow::net::{JobToken, Network, NetworkError, NetworkOptions};
 use weir_dataflow::plan::JobPlan;
+use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::{DriverLink, Worker, WorkerEvent, WorkerSpec};
-use weir_model::{JobVertex, Placement};
+use weir_model::{ExecutionState, FailureKind, JobVertex, Placement, TaskFailure, TaskId};
+use weir_proto::roles::{
+    WORKER_BIND_HOST_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_SOCKET_VARIABLE, WORKER_TOKEN_VARIABLE, token_from_hex,
+};
 use weir_proto::worker::{self as proto, to_driver, to_worker};
-use weir_proto::{job_graph_hash, read_frame, write_frame};
+use weir_proto::{FrameError, job_graph_hash, read_frame, write_frame};
 
 use super::arguments::Parsed;
-use super::{Job, build_job, exit, protocol, terminal, usage};
-
-/// Environment variables by which a driver tells a process to be a worker.
-pub(super) mod variables {
-    pub(crate) const SOCKET: &str = "WEIR_WORKER_SOCKET";
-    pub(crate) const INDEX: &str = "WEIR_WORKER_INDEX";
-    pub(crate) const TOKEN: &str = "WEIR_WORKER_TOKEN";
-}
+use super::{Job, build_job, exit, protocol, signals, terminal, usage};
 
 /// A worker's place in a run.
 pub(super) struct Seat {
     socket: PathBuf,
     index: u32,
     token: JobToken,
+    host: IpAddr,
 }
 
 impl Seat {
-    /// The seat a driver prepared; `None` when this process was started by a person.
-    pub(super) fn from_environment() -> Option<Seat> {
-        let socket = PathBuf::from(env::var_os(variables::SOCKET)?);
-        let index = env::var(variables::INDEX).ok()?.parse().ok()?;
-        let token = token_from_hex(&env::var(variables::TOKEN).ok()?)?;
-        for variable in [variables::SOCKET, variables::INDEX, variables::TOKEN] {
+    /// The seat a driver prepared, or what is wrong with it; `None` when this process was started by a person.
+    pub(super) fn from_environment() -> Option<Result<Seat, String>> {
+        let socket = PathBuf::from(env::var_os(WORKER_SOCKET_VARIABLE)?);
+        let seat = Seat::prepared(socket);
+        for variable in
+            [WORKER_SOCKET_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_TOKEN_VARIABLE, WORKER_BIND_HOST_VARIABLE]
+        {
             // Processes that user code starts are not workers.
             // SAFETY: called first thing in `main`, while this is the only thread.
             unsafe { env::remove_var(variable) };
         }
-        Some(Seat { socket, index, token })
+        Some(seat)
+    }
+
+    fn prepared(socket: PathBuf) -> Result<Seat, String> {
+        let text = |variable: &str| {
+            env::var(variable)
+                .map_err(|e| format!("{WORKER_SOCKET_VARIABLE} is set, but {variable} is not usable: {e}"))
+        };
+        let index = text(WORKER_INDEX_VARIABLE)?;
+        let index = index.parse().map_err(|_| format!("{WORKER_INDEX_VARIABLE} is {index:?}; expected a number"))?;
+        let token = token_from_hex(&text(WORKER_TOKEN_VARIABLE)?)
+            .ok_or_else(|| format!("{WORKER_TOKEN_VARIABLE} is not a token; expected 64 hexadecimal digits"))?;
+        let host = match env::var(WORKER_BIND_HOST_VARIABLE) {
+            Ok(host) => address_of(&host)?,
+            Err(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        };
+        Ok(Seat { socket, index, token: JobToken::from_bytes(token), host })
     }
 }
 
-/// A token as text for the environment of a worker.
-pub(super) fn token_to_hex(token: &JobToken) -> String {
-    token.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn token_from_hex(hex: &str) -> Option<JobToken> {
-    let mut bytes = [0; JobToken::LEN];
-    if hex.len() != 2 * JobToken::LEN || !hex.is_ascii() {
-        return None;
-    }
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[2 * index..2 * index + 2], 16).ok()?;
-    }
-    Some(JobToken::from_bytes(bytes))
+/// The address of this machine that other workers are told.
+fn address_of(host: &str) -> Result<IpAddr, String> {
+    let wrong = |problem: String| {
+        format!(
+            "{WORKER_BIND_HOST_VARIABLE} is {host:?}, {problem}; expected the address or name other machines reach this one by"
+        )
+    };
+    let mut found = (host, 0).to_socket_addrs().map_err(|e| wrong(format!("which cannot be resolved ({e})")))?;
+    let address = found.next().ok_or_else(|| wrong("which has no address".to_owned()))?.ip();
+    if address.is_unspecified() { Err(wrong("which no other worker can connect to".to_owned())) } else { Ok(address) }
 }
 
 type WorkerResult<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Runs this process as a worker until its driver says that everything is done, or is gone.
 pub(super) fn serve(job: &Job, parsed: &Parsed, seat: Seat) -> u8 {
+    signals::ignore();
     match try_serve(job, parsed, &seat) {
         Ok(()) => exit::FINISHED,
         Err(error) => {
@@ -99,10 +111,10 @@ fn try_serve(job: &Job, parsed: &Parsed, seat: &Seat) -> WorkerResult<()> {
     std::mem::forget(side);
     let stream = UnixStream::connect(&seat.socket)
         .map_err(|e| format!("the driver cannot be reached at {} ({e})", seat.socket.display()))?;
-    let network = Network::start(NetworkOptions::new(seat.token))?;
+    let network = Network::start(NetworkOptions { host: seat.host, ..NetworkOptions::new(seat.token) })?;
     let hash = job_graph_hash(&plan.graph);
     let mut incoming = stream.try_clone()?;
-    let link = Arc::new(Link { stream: Mutex::new(stream) });
+    let link = Arc::new(Link::new(stream));
     link.write(to_driver::Message::Hello(proto::Hello {
         protocol_version: proto::PROTOCOL_VERSION,
         pid: process::id(),
@@ -117,52 +129,14 @@ fn try_serve(job: &Job, parsed: &Parsed, seat: &Seat) -> WorkerResult<()> {
     if deploy.job_graph_hash != hash {
         return Err("the driver deployed another graph than this worker built".into());
     }
-    let peers = deploy.peers.iter().map(|p| p.data_address.parse()).collect::<Result<Vec<SocketAddr>, _>>()?;
-    connect(&network, seat.index, &peers, &incoming)?;
-    let spec = WorkerSpec {
-        placement: placement(&plan, &deploy)?,
-        plan,
-        index: seat.index,
-        network: Some(network),
-        run_id: deploy.run_id,
-    };
-    let worker = Arc::new(Worker::start(spec, link.clone()));
-    report_metrics(&worker, &link, configuration.get(&options::PROGRESS_INTERVAL))?;
-    follow_orders(&mut incoming, &worker)?;
-    worker.join();
-    link.write(metrics_report(&worker))?;
-    Ok(())
+    let share = Share::new(plan, seat.index, network, deploy)?;
+    let seat = Arc::new(Deployed { share, link, stage: Mutex::new(Stage::Connecting(BTreeSet::new())) });
+    seat.clone().start(configuration.get(&options::PROGRESS_INTERVAL))?;
+    seat.follow_orders(&mut incoming)
 }
 
 fn vertex_info(vertex: &JobVertex) -> proto::VertexInfo {
     proto::VertexInfo { id: vertex.id.as_bytes().to_vec(), name: vertex.name.clone(), parallelism: vertex.parallelism }
-}
-
-/// Connects with the other workers. One that dies meanwhile must not keep this one waiting for it: anything the driver says
-/// before the tasks run can only be that they will not.
-fn connect(network: &Network, index: u32, peers: &[SocketAddr], incoming: &UnixStream) -> WorkerResult<()> {
-    let driver = incoming.as_raw_fd();
-    let connected = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !connected.load(Ordering::Acquire) {
-                if readable_within(driver, Duration::from_millis(20)) && !connected.load(Ordering::Acquire) {
-                    process::exit(i32::from(exit::FINISHED));
-                }
-            }
-        });
-        let result = network.connect(index, peers);
-        connected.store(true, Ordering::Release);
-        result
-    })?;
-    Ok(())
-}
-
-/// Whether something arrives on a socket (its end included) within `timeout`.
-fn readable_within(socket: RawFd, timeout: Duration) -> bool {
-    let mut poll = libc::pollfd { fd: socket, events: libc::POLLIN, revents: 0 };
-    // SAFETY: the pointer is to one live pollfd, and the descriptor stays open while the caller borrows its stream.
-    unsafe { libc::poll(&mut poll, 1, timeout.as_millis() as libc::c_int) > 0 }
 }
 
 fn await_deploy(incoming: &mut UnixStream) -> WorkerResult<Option<proto::Deploy>> {
@@ -174,73 +148,267 @@ fn await_deploy(incoming: &mut UnixStream) -> WorkerResult<Option<proto::Deploy>
     }
 }
 
-fn placement(plan: &JobPlan, deploy: &proto::Deploy) -> WorkerResult<Placement> {
-    let mut workers = vec![Vec::new(); plan.graph.vertices.len()];
-    for vertex in &deploy.placements {
-        let position = vertex.vertex as usize;
-        let parallelism =
-            plan.graph.vertices.get(position).ok_or("a placement names a vertex that is not there")?.parallelism;
-        workers[position] = vertex.workers(parallelism)?;
-    }
-    Ok(Placement::new(deploy.peers.len() as u32, workers))
+/// What of a deployment is this worker's.
+struct Share {
+    plan: Arc<JobPlan>,
+    index: u32,
+    network: Network,
+    placement: Placement,
+    addresses: Vec<SocketAddr>,
+    /// The workers that its tasks exchange data with.
+    peers: BTreeSet<u32>,
+    run_id: String,
+    attempt: u32,
 }
 
-/// Does what the driver says until it says that all is done.
-fn follow_orders(incoming: &mut UnixStream, worker: &Worker) -> WorkerResult<()> {
-    loop {
-        let frame = read_frame::<proto::ToWorker>(incoming)?;
-        match frame.map(|frame| frame.message) {
-            None => {
-                terminal::err("worker: the driver is gone; stopping");
-                process::exit(i32::from(exit::FAILED));
+impl Share {
+    fn new(plan: Arc<JobPlan>, index: u32, network: Network, deploy: proto::Deploy) -> WorkerResult<Share> {
+        let mut workers = vec![Vec::new(); plan.graph.vertices.len()];
+        for vertex in &deploy.placements {
+            let position = vertex.vertex as usize;
+            let parallelism =
+                plan.graph.vertices.get(position).ok_or("a placement names a vertex that is not there")?.parallelism;
+            workers[position] = vertex.workers(parallelism)?;
+        }
+        // A vertex that is not named takes no part.
+        for (placed, vertex) in workers.iter_mut().zip(&plan.graph.vertices) {
+            placed.resize(vertex.parallelism as usize, Placement::ABSENT);
+        }
+        let count = deploy.peers.len() as u32;
+        if let Some(beyond) = workers.iter().flatten().find(|&&w| w >= count && w != Placement::ABSENT) {
+            return Err(format!("a task is placed on worker {beyond}, but there are {count}").into());
+        }
+        let addresses = deploy.peers.iter().map(|p| p.data_address.parse()).collect::<Result<_, _>>()?;
+        let placement = Placement::new(count, workers);
+        let peers = fabric::peers_of(&plan.graph, &placement, index)?;
+        Ok(Share {
+            plan,
+            index,
+            network,
+            placement,
+            addresses,
+            peers,
+            run_id: deploy.run_id,
+            attempt: deploy.deployment,
+        })
+    }
+
+    fn tasks(&self) -> BTreeSet<TaskId> {
+        self.placement.tasks_of(self.index).collect()
+    }
+
+    fn start(&self, link: Arc<Link>) -> Worker {
+        let spec = WorkerSpec {
+            plan: self.plan.clone(),
+            placement: self.placement.clone(),
+            index: self.index,
+            network: Some(self.network.clone()),
+            run_id: self.run_id.clone(),
+            attempt: self.attempt,
+        };
+        Worker::start(spec, link)
+    }
+}
+
+/// A worker that has been told what to run.
+struct Deployed {
+    share: Share,
+    link: Arc<Link>,
+    stage: Mutex<Stage>,
+}
+
+/// How far it has come.
+enum Stage {
+    /// It connects with its peers. These tasks are not wanted any more.
+    Connecting(BTreeSet<TaskId>),
+    /// The tasks run, or have run.
+    Running(Arc<Worker>),
+    /// All tasks have been reported as ended without having been started.
+    NotStarted,
+}
+
+impl Deployed {
+    /// Connects and starts the tasks on a thread of its own, which then reports metrics; orders are heard meanwhile. Ends with
+    /// the process.
+    fn start(self: Arc<Self>, interval: Duration) -> io::Result<()> {
+        thread::Builder::new().name("weir-metrics".into()).spawn(move || {
+            let Some(worker) = self.connect_and_run() else { return };
+            while self.link.report(&worker, Report::Changes).is_ok() {
+                thread::sleep(interval);
             }
-            Some(Some(to_worker::Message::SplitResponse(response))) => {
-                let (task, answer) = protocol::split_answer(response);
-                worker.answer_split(task, answer);
-            }
-            Some(Some(to_worker::Message::Cancel(_))) => worker.cancel(),
-            Some(Some(to_worker::Message::Shutdown(_))) => return Ok(()),
-            Some(Some(to_worker::Message::Deploy(_))) => return Err("the driver deployed twice".into()),
-            // A message of a newer driver that this worker can do without.
-            Some(None) => {}
+        })?;
+        Ok(())
+    }
+
+    fn connect_and_run(&self) -> Option<Arc<Worker>> {
+        let Share { index, addresses, peers, .. } = &self.share;
+        let connected = self.share.network.connect_with(*index, addresses, peers);
+        // Held while the tasks start: the first ones ask for splits before the last ones run, and their answers must wait.
+        let mut stage = self.stage();
+        let canceled = match &mut *stage {
+            Stage::Connecting(canceled) => std::mem::take(canceled),
+            Stage::Running(_) | Stage::NotStarted => BTreeSet::new(),
+        };
+        if let Err(error) = connected {
+            *stage = Stage::NotStarted;
+            self.report_not_started(&error, &canceled);
+            return None;
+        }
+        let worker = Arc::new(self.share.start(self.link.clone()));
+        canceled.into_iter().for_each(|task| worker.cancel_tasks(&[task]));
+        *stage = Stage::Running(worker.clone());
+        Some(worker)
+    }
+
+    /// A peer that died or cannot be reached is what the tasks failed of, unless they were cancelled already.
+    fn report_not_started(&self, error: &NetworkError, canceled: &BTreeSet<TaskId>) {
+        for task in self.share.tasks() {
+            let failure = match error {
+                _ if canceled.contains(&task) => None,
+                error => Some(TaskFailure::new(FailureKind::Network, error)),
+            };
+            let state = if failure.is_some() { ExecutionState::Failed } else { ExecutionState::Canceled };
+            let metrics = Some(MetricsSnapshot::default());
+            self.link.send(WorkerEvent::StateChanged { task, state, failure, committables: Vec::new(), metrics });
         }
     }
-}
 
-fn metrics_report(worker: &Worker) -> to_driver::Message {
-    to_driver::Message::MetricsReport(proto::MetricsReport {
-        tasks: worker.metrics().into_iter().map(protocol::metrics_to_message).collect(),
-        rss_bytes: usage::peak_resident_bytes(),
-        cpu_nanos: usage::cpu_time().as_nanos() as u64,
-    })
-}
-
-fn report_metrics(worker: &Arc<Worker>, link: &Arc<Link>, interval: Duration) -> WorkerResult<()> {
-    let (worker, link) = (worker.clone(), link.clone());
-    thread::Builder::new().name("weir-metrics".into()).spawn(move || {
-        // Ends with the process or with the connection.
-        while link.write(metrics_report(&worker)).is_ok() {
-            thread::sleep(interval);
+    /// Does what the driver says until it says that all is done.
+    fn follow_orders(&self, incoming: &mut UnixStream) -> WorkerResult<()> {
+        loop {
+            let frame = read_frame::<proto::ToWorker>(incoming)?;
+            match frame.map(|frame| frame.message) {
+                None => {
+                    terminal::err("worker: the driver is gone; stopping");
+                    process::exit(i32::from(exit::FAILED));
+                }
+                Some(Some(to_worker::Message::SplitResponse(response))) => {
+                    let (task, answer) = protocol::split_answer(response);
+                    if let Stage::Running(worker) = &*self.stage() {
+                        worker.answer_split(task, answer);
+                    }
+                }
+                Some(Some(to_worker::Message::Cancel(cancel))) => {
+                    self.cancel(cancel.tasks.into_iter().map(protocol::task).collect());
+                }
+                Some(Some(to_worker::Message::Shutdown(_))) => return self.leave(),
+                Some(Some(to_worker::Message::Deploy(_))) => return Err("the driver deployed twice".into()),
+                // A message of a newer driver that this worker can do without.
+                Some(None) => {}
+            }
         }
-    })?;
-    Ok(())
+    }
+
+    /// Cancels these tasks, or all if none are named.
+    fn cancel(&self, tasks: Vec<TaskId>) {
+        match &mut *self.stage() {
+            Stage::Running(worker) if tasks.is_empty() => worker.cancel(),
+            Stage::Running(worker) => worker.cancel_tasks(&tasks),
+            Stage::Connecting(canceled) => {
+                let own = self.share.tasks();
+                canceled.extend(if tasks.is_empty() { own.iter().copied().collect() } else { tasks });
+                if canceled.is_superset(&own) {
+                    // Nothing is left to connect for, and the peer that is missing may never come.
+                    self.share.network.shutdown(Duration::ZERO);
+                }
+            }
+            // They have been reported.
+            Stage::NotStarted => {}
+        }
+    }
+
+    fn leave(&self) -> WorkerResult<()> {
+        let worker = match &*self.stage() {
+            Stage::Running(worker) => worker.clone(),
+            // The driver does not want to know what becomes of the tasks.
+            Stage::Connecting(_) | Stage::NotStarted => return Ok(()),
+        };
+        worker.join();
+        Ok(self.link.report(&worker, Report::Usage)?)
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The connection to the driver.
-struct Link {
-    stream: Mutex<UnixStream>,
+struct Link(Mutex<LinkState>);
+
+struct LinkState {
+    stream: UnixStream,
+    /// Metrics as last sent. Behind the same lock as the stream: what is sent later is never older.
+    sent: HashMap<TaskId, MetricsSnapshot>,
+    rss_bytes: u64,
+    cpu_nanos: u64,
+}
+
+/// What a report of metrics is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Report {
+    /// Tasks whose metrics changed; nothing is sent if there are none.
+    Changes,
+    /// What the process used, at its end.
+    Usage,
 }
 
 impl Link {
-    fn write(&self, message: to_driver::Message) -> Result<(), weir_proto::FrameError> {
-        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-        write_frame(&mut *stream, &protocol::to_driver(message))
+    fn new(stream: UnixStream) -> Link {
+        Link(Mutex::new(LinkState { stream, sent: HashMap::new(), rss_bytes: 0, cpu_nanos: 0 }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, LinkState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, message: to_driver::Message) -> Result<(), FrameError> {
+        write_frame(&mut self.state().stream, &protocol::to_driver(message))
+    }
+
+    fn report(&self, worker: &Worker, report: Report) -> Result<(), FrameError> {
+        let (rss_bytes, cpu_nanos) = (usage::peak_resident_bytes(), usage::cpu_time().as_nanos() as u64);
+        let mut state = self.state();
+        (state.rss_bytes, state.cpu_nanos) = (rss_bytes, cpu_nanos);
+        let mut changed = worker.metrics();
+        changed.retain(|(task, metrics)| state.sent.insert(*task, *metrics) != Some(*metrics));
+        if changed.is_empty() && report == Report::Changes {
+            return Ok(());
+        }
+        let message = state.metrics_report(changed);
+        write_frame(&mut state.stream, &protocol::to_driver(message))
+    }
+}
+
+impl LinkState {
+    fn metrics_report(&self, tasks: Vec<(TaskId, MetricsSnapshot)>) -> to_driver::Message {
+        to_driver::Message::MetricsReport(proto::MetricsReport {
+            tasks: tasks.into_iter().map(protocol::metrics_to_message).collect(),
+            rss_bytes: self.rss_bytes,
+            cpu_nanos: self.cpu_nanos,
+        })
+    }
+
+    /// A task's last metrics and its end, in one write.
+    fn write_end(&mut self, task: TaskId, metrics: MetricsSnapshot, end: to_driver::Message) -> Result<(), FrameError> {
+        self.sent.insert(task, metrics);
+        let mut frames = Vec::new();
+        write_frame(&mut frames, &protocol::to_driver(self.metrics_report(vec![(task, metrics)])))?;
+        write_frame(&mut frames, &protocol::to_driver(end))?;
+        Ok(io::Write::write_all(&mut self.stream, &frames)?)
     }
 }
 
 impl DriverLink for Link {
     fn send(&self, event: WorkerEvent) {
+        let ended = match &event {
+            WorkerEvent::StateChanged { task, metrics: Some(metrics), .. } => Some((*task, *metrics)),
+            WorkerEvent::StateChanged { .. } | WorkerEvent::SplitRequested { .. } => None,
+        };
+        let message = protocol::event_to_message(event);
         // When the driver is gone the reading side notices and ends the process.
-        let _ = self.write(protocol::event_to_message(event));
+        let _ = match ended {
+            Some((task, metrics)) => self.state().write_end(task, metrics, message),
+            None => self.write(message),
+        };
     }
 }

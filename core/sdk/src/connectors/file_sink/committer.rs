@@ -14,22 +14,34 @@ use super::error::OutputError;
 /// A finished part file, as its writer announces it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
+    /// As it will be called.
     pub(super) name: String,
+    /// Which attempt at the subtask wrote it.
+    pub(super) attempt: u32,
+    /// Bytes.
     pub(super) len: u64,
+}
+
+/// Name of a part file while it is written aside. An older attempt at the same subtask may not have ended everywhere: it must
+/// not write to the files of a newer one, nor have its own published.
+pub(super) fn staged(name: &str, attempt: u32) -> String {
+    format!("{name}.{attempt}")
 }
 
 impl Part {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.name.encode(&mut bytes);
+        self.attempt.encode(&mut bytes);
         self.len.encode(&mut bytes);
         bytes
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Part, String> {
-        let (name, len) = <(String, u64)>::decode(&mut Decoder::new(bytes)).map_err(|error| error.to_string())?;
+        let (name, attempt, len) =
+            <(String, u32, u64)>::decode(&mut Decoder::new(bytes)).map_err(|error| error.to_string())?;
         // The name becomes a path.
-        if is_part(&name) { Ok(Part { name, len }) } else { Err(format!("{name:?}")) }
+        if is_part(&name) { Ok(Part { name, attempt, len }) } else { Err(format!("{name:?}")) }
     }
 }
 
@@ -54,7 +66,7 @@ impl FileCommitter {
         self.directory.move_old_aside()?;
         for part in parts {
             let to = self.directory.path.join(&part.name);
-            if publish(&self.directory.staging.join(&part.name), &to)? {
+            if publish(&self.staged(part), &to)? {
                 self.published.push(to);
             }
         }
@@ -66,8 +78,12 @@ impl FileCommitter {
         Ok(())
     }
 
+    fn staged(&self, part: &Part) -> PathBuf {
+        self.directory.staging.join(staged(&part.name, part.attempt))
+    }
+
     fn check(&self, part: &Part) -> Result<(), OutputError> {
-        let (from, to) = (self.directory.staging.join(&part.name), self.directory.path.join(&part.name));
+        let (from, to) = (self.staged(part), self.directory.path.join(&part.name));
         let len = |path: &Path| fs::metadata(path).map(|metadata| metadata.len()).ok();
         match (len(&from), len(&to)) {
             (Some(_), Some(_)) if !self.directory.old.contains(&part.name) && !same_file(&from, &to) => {

@@ -102,7 +102,7 @@ impl<T: 'static, F: RowFormat<T>> Sink<T> for FileSink<F> {
 
     fn create_writer(&self, context: &WriterContext) -> Result<FileWriter<T, F>, SinkError> {
         let staging = directory::staging(&self.directory, &context.run_id);
-        Ok(FileWriter::new(staging, context.subtask, self.rows.clone(), self.roll_at))
+        Ok(FileWriter::new(staging, context, self.rows.clone(), self.roll_at))
     }
 
     fn create_committer(&self, context: &CommitterContext) -> Result<Option<Box<dyn Committer>>, SinkError> {

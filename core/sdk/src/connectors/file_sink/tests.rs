@@ -30,13 +30,27 @@ impl<F> Run<F> {
     where
         F: RowFormat<T>,
     {
-        let context = WriterContext { subtask, parallelism: 2, run_id: RUN.to_owned() };
+        let payloads = self.attempt(subtask, 0, records)?;
+        self.committables.extend(payloads);
+        Ok(())
+    }
+
+    /// What an attempt at a subtask wants committed.
+    fn attempt<T: 'static>(
+        &mut self,
+        subtask: u32,
+        attempt: u32,
+        records: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<Vec<u8>>, String>
+    where
+        F: RowFormat<T>,
+    {
+        let context = WriterContext { subtask, parallelism: 2, run_id: RUN.to_owned(), attempt };
         let mut writer = self.sink.create_writer(&context).map_err(|e| e.to_string())?;
         for record in records {
             writer.write(record).map_err(|e| e.to_string())?;
         }
-        self.committables.extend(writer.prepare_commit().map_err(|e| e.to_string())?);
-        Ok(())
+        writer.prepare_commit().map_err(|e| e.to_string())
     }
 
     fn commit(&mut self) -> Result<(), String> {
@@ -206,10 +220,10 @@ fn lost_and_foreign_files_fail_the_commit() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = start(&FileSink::text(dir.path())).unwrap();
     run.write(0, ["a"]).unwrap();
-    fs::remove_file(dir.path().join(".weir-run-1/part-0-0.txt")).unwrap();
+    fs::remove_file(dir.path().join(".weir-run-1/part-0-0.txt.0")).unwrap();
     assert!(run.commit().unwrap_err().contains("was removed"));
     for name in ["../part-0-0.txt", "part-0-0.txt/../../x", "x"] {
-        run.committables = vec![committer::Part { name: name.to_owned(), len: 1 }.to_bytes()];
+        run.committables = vec![committer::Part { name: name.to_owned(), attempt: 0, len: 1 }.to_bytes()];
         assert!(run.commit().unwrap_err().contains("not a part file"), "{name}");
     }
     run.committables = vec![vec![1, 2]];
@@ -236,7 +250,7 @@ fn output_that_cannot_be_written_is_refused_at_the_start() {
 fn a_full_disk_is_an_error_that_names_the_file_and_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = start(&FileSink::text(dir.path())).unwrap();
-    let context = WriterContext { subtask: 0, parallelism: 1, run_id: RUN.to_owned() };
+    let context = WriterContext { subtask: 0, parallelism: 1, run_id: RUN.to_owned(), attempt: 0 };
     let mut writer: FileWriter<String, TextRows> = run.sink.create_writer(&context).unwrap();
     writer.write("first".to_owned()).unwrap();
     writer.swap_file(PartFile::new(fs::OpenOptions::new().write(true).open("/dev/full").unwrap()));
@@ -249,4 +263,20 @@ fn a_full_disk_is_an_error_that_names_the_file_and_says_what_to_do() {
     };
     assert!(error.contains("part-0-0.txt") && error.contains("free some space"), "{error}");
     run.committer.abort();
+}
+
+#[test]
+fn an_attempt_that_was_given_up_neither_disturbs_a_newer_one_nor_is_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = start(&FileSink::text(dir.path())).unwrap();
+    let context = WriterContext { subtask: 0, parallelism: 1, run_id: RUN.to_owned(), attempt: 0 };
+    let mut zombie: FileWriter<&str, TextRows> = run.sink.create_writer(&context).unwrap();
+    zombie.write("zombie").unwrap();
+    let newer = run.attempt(0, 1, ["good"]).unwrap();
+    zombie.write("zombie").unwrap();
+    zombie.prepare_commit().unwrap();
+    run.committer.commit(newer).unwrap();
+    drop(run);
+    assert_eq!(files(dir.path(), false), pairs(&[("part-0-0.txt", "good\n")]));
+    assert_eq!(files(dir.path(), true), []);
 }

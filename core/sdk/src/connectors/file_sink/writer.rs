@@ -6,9 +6,9 @@ use std::io::ErrorKind;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
-use weir_dataflow::sink::{SinkError, SinkWriter};
+use weir_dataflow::sink::{SinkError, SinkWriter, WriterContext};
 
-use super::committer::Part;
+use super::committer::{Part, staged};
 use super::error::OutputError;
 use super::rows::{PartFile, RowError, RowFormat, RowWriter};
 
@@ -16,6 +16,7 @@ use super::rows::{PartFile, RowError, RowFormat, RowWriter};
 pub struct FileWriter<T, F: RowFormat<T>> {
     staging: PathBuf,
     subtask: u32,
+    attempt: u32,
     rows: F,
     roll_at: u64,
     open: Option<OpenPart<F::Writer>>,
@@ -37,10 +38,11 @@ impl<T, F: RowFormat<T>> fmt::Debug for FileWriter<T, F> {
 }
 
 impl<T, F: RowFormat<T>> FileWriter<T, F> {
-    pub(super) fn new(staging: PathBuf, subtask: u32, rows: F, roll_at: Option<u64>) -> Self {
+    pub(super) fn new(staging: PathBuf, context: &WriterContext, rows: F, roll_at: Option<u64>) -> Self {
         FileWriter {
             staging,
-            subtask,
+            subtask: context.subtask,
+            attempt: context.attempt,
             rows,
             roll_at: roll_at.unwrap_or(u64::MAX),
             open: None,
@@ -50,9 +52,13 @@ impl<T, F: RowFormat<T>> FileWriter<T, F> {
         }
     }
 
+    fn path(&self, name: &str) -> PathBuf {
+        self.staging.join(staged(name, self.attempt))
+    }
+
     fn begin(&mut self) -> Result<(), OutputError> {
         let name = format!("part-{}-{}.{}", self.subtask, self.next, F::EXTENSION);
-        let path = self.staging.join(&name);
+        let path = self.path(&name);
         // The driver makes the directory, so that its absence shows that it is not shared, or that the job has been
         // cleaned up. Only a commit may have taken it away in between.
         if self.next > 0 && !self.staging.exists() {
@@ -69,11 +75,11 @@ impl<T, F: RowFormat<T>> FileWriter<T, F> {
 
     fn finish(&mut self) -> Result<(), OutputError> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        let path = self.staging.join(&open.name);
+        let path = self.path(&open.name);
         let file = open.rows.finish().map_err(OutputError::io(&path, "written"))?;
         let len = file.written();
         file.close().map_err(OutputError::io(&path, "made durable"))?;
-        self.finished.push(Part { name: open.name, len });
+        self.finished.push(Part { name: open.name, attempt: self.attempt, len });
         Ok(())
     }
 }
@@ -94,7 +100,7 @@ impl<T: 'static, F: RowFormat<T>> SinkWriter<T> for FileWriter<T, F> {
         }
         let open = self.open.as_mut().expect("a part file was just begun");
         if let Err(error) = open.rows.write(&record) {
-            let path = self.staging.join(&open.name);
+            let path = self.staging.join(staged(&open.name, self.attempt));
             return Err(match error {
                 RowError::Io(source) => OutputError::Io { path, action: "written", source },
                 RowError::Record(reason) => OutputError::Row { path, reason },
