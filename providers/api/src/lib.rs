@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod conformance;
 pub mod wire;
 
 pub use weir_model::TaskManagerId;
