@@ -139,6 +139,9 @@ impl Dispatcher {
     }
 
     fn on_job_ended(&mut self, view: Arc<JobView>, now: Duration, effects: &mut Vec<Effect>) {
+        if self.running(view.summary.id).is_none() {
+            return;
+        }
         let Some(job) = self.jobs.remove(&view.summary.id) else { return };
         effects.push(Effect::Forget(view.summary.id));
         self.put_aside(view, now, effects);

@@ -99,37 +99,31 @@ pub(crate) struct Supply {
 impl Observed {
     /// Decides what to do. Doing it and asking again gives a plan without steps.
     pub(crate) fn plan(&self) -> Plan {
+        let per_worker = self.slots_per_worker.max(1);
         let needed = self.lacking + self.reserve;
         let missing = needed.saturating_sub(self.free);
         let mut plan = Plan { missing_slots: missing, pending_slots: self.pending, ..Plan::default() };
-        let surplus = (self.free + self.pending).saturating_sub(needed);
-        if surplus > 0 {
-            plan.steps = self.withdrawals(surplus);
-        }
-        let started = self.starts(missing.saturating_sub(self.pending), &mut plan.steps);
-        plan.unmet_slots = missing.saturating_sub(self.pending).saturating_sub(started);
+        let mut room = self.max_slots.map(|max| max.saturating_sub(self.registered + self.pending) / per_worker);
+        let least: Vec<u32> = self.providers.iter().map(|supply| self.least(supply, &mut room)).collect();
+        let coming = self.pending + least.iter().sum::<u32>() * per_worker;
+        plan.steps = self.withdrawals((self.free + coming).saturating_sub(needed) / per_worker);
+        let short = missing.saturating_sub(coming);
+        let started = self.starts(short.div_ceil(per_worker), &least, room, &mut plan.steps);
+        plan.unmet_slots = short.saturating_sub(started * per_worker);
         plan
     }
 
-    /// Starts what is missing with the first providers that have room, and what each is to have anyway. Returns the slots of them.
-    fn starts(&self, missing: u32, steps: &mut Vec<Step>) -> u32 {
-        let per_worker = self.slots_per_worker.max(1);
-        let mut room = self.max_slots.map(|max| max.saturating_sub(self.registered + self.pending) / per_worker);
-        let least: Vec<u32> = self.providers.iter().map(|supply| self.least(supply, &mut room)).collect();
-        let mut workers = missing.div_ceil(per_worker).saturating_sub(least.iter().sum());
+    /// Starts workers with the first providers that have room, beside what each is to have anyway. Returns how many.
+    fn starts(&self, mut workers: u32, least: &[u32], mut room: Option<u32>, steps: &mut Vec<Step>) -> u32 {
         let mut started = 0;
-        for (supply, least) in self.providers.iter().zip(least) {
-            let mut count = least;
-            if supply.usable {
-                let limits = [supply.room.map(|room| room - least), room];
-                let more = limits.into_iter().flatten().fold(workers, u32::min);
-                room = room.map(|room| room - more);
-                workers -= more;
-                count += more;
-            }
-            if count > 0 {
-                started += count * per_worker;
-                steps.push(Step::Start { provider: supply.name.clone(), workers: count });
+        for (supply, &least) in self.providers.iter().zip(least) {
+            let limits = [supply.room.map(|room| room - least), room, (!supply.usable).then_some(0)];
+            let count = limits.into_iter().flatten().fold(workers, u32::min);
+            room = room.map(|room| room - count);
+            workers -= count;
+            started += count;
+            if least + count > 0 {
+                steps.push(Step::Start { provider: supply.name.clone(), workers: least + count });
             }
         }
         started
@@ -147,8 +141,7 @@ impl Observed {
     }
 
     /// Gives up requests that have not been answered, from the last provider to the first.
-    fn withdrawals(&self, surplus: u32) -> Vec<Step> {
-        let mut workers = surplus / self.slots_per_worker.max(1);
+    fn withdrawals(&self, mut workers: u32) -> Vec<Step> {
         let mut steps = Vec::new();
         for supply in self.providers.iter().rev() {
             let count = workers.min(supply.asked).min(supply.wanted.saturating_sub(supply.min));

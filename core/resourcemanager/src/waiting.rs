@@ -46,6 +46,12 @@ impl ResourceManager {
     fn never(&self, needed: u32, possible: u32, reasons: &[String]) -> String {
         let mut text =
             format!("the job needs {}, and there can be {possible} at most", counted(needed, "slot", "slots"));
+        let mut reasons = reasons.to_vec();
+        if let Some(max) = self.options.max_slots
+            && !self.limit_reached()
+        {
+            reasons.push(format!("`slotmanager.number-of-slots.max` is {max}"));
+        }
         if !reasons.is_empty() {
             text.push_str(": ");
             text.push_str(&reasons.join("; "));
@@ -68,14 +74,19 @@ impl ResourceManager {
         for provider in &self.workers.providers {
             reasons.extend(self.about(provider, now));
         }
-        let per_worker = self.options.template.slots.max(1);
         if let Some(max) = self.options.max_slots
-            && self.slots.total() + self.workers.pending_slots() + per_worker > max
+            && self.limit_reached()
         {
             reasons
                 .push(format!("no more TaskManagers are started, because `slotmanager.number-of-slots.max` is {max}"));
         }
         reasons
+    }
+
+    /// Whether one more worker would bring more slots than there may be.
+    fn limit_reached(&self) -> bool {
+        let one_more = self.slots.total() + self.workers.pending_slots() + self.options.template.slots.max(1);
+        self.options.max_slots.is_some_and(|max| one_more > max)
     }
 
     fn about(&self, provider: &Provider, now: Duration) -> Vec<String> {
