@@ -4,37 +4,81 @@ use std::time::Duration;
 
 use weir_model::{JobStatus, Placement, TaskFailure, TaskId};
 
-use crate::JobReport;
+use crate::{FailureRecord, JobReport};
 
 /// Something that happened, as told to [`JobScheduler::on_event`](crate::JobScheduler::on_event).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// All workers are there: run the job.
+    /// Run the job.
     Start,
+    /// The workers for the tasks of an [`Effect::Schedule`] are there.
+    Placed {
+        /// The deployment.
+        deployment: u32,
+        /// Must have a worker for each of the deployment's tasks.
+        placement: Placement,
+    },
+    /// The tasks of an [`Effect::Schedule`] cannot be deployed.
+    DeploymentFailed {
+        /// The deployment.
+        deployment: u32,
+        /// One of its tasks, if the failure is that of its worker.
+        task: Option<TaskId>,
+        /// What went wrong.
+        failure: TaskFailure,
+    },
     /// A task wires its channels.
-    TaskInitializing(TaskId),
+    TaskInitializing {
+        /// The deployment of the attempt.
+        deployment: u32,
+        /// The task.
+        task: TaskId,
+    },
     /// A task processes records.
-    TaskRunning(TaskId),
+    TaskRunning {
+        /// The deployment of the attempt.
+        deployment: u32,
+        /// The task.
+        task: TaskId,
+    },
     /// A task ended by itself. What its sinks want to have committed is kept by the driver.
-    TaskFinished(TaskId),
+    TaskFinished {
+        /// The deployment of the attempt.
+        deployment: u32,
+        /// The task.
+        task: TaskId,
+    },
     /// A task failed.
     TaskFailed {
+        /// The deployment of the attempt.
+        deployment: u32,
         /// The task.
         task: TaskId,
         /// What went wrong.
         failure: TaskFailure,
     },
     /// A task stopped because it was told to.
-    TaskCanceled(TaskId),
+    TaskCanceled {
+        /// The deployment of the attempt.
+        deployment: u32,
+        /// The task.
+        task: TaskId,
+    },
     /// A worker process ended or cannot be reached; nothing more will come from it.
     WorkerLost {
-        /// The worker.
+        /// The deployment.
+        deployment: u32,
+        /// The worker's number in it.
         worker: u32,
+        /// The worker as people know it, e.g. `worker 3`.
+        name: String,
         /// What is known about it, e.g. `killed by signal 9 (SIGKILL)`.
         reason: String,
     },
     /// Something outside any task failed, e.g. a split enumerator, or a worker refused the job.
     GlobalFailure(TaskFailure),
+    /// Something failed in a way that no restart can put right.
+    FatalFailure(TaskFailure),
     /// Somebody wants the job to end without a result.
     CancelRequested,
     /// A timer asked for by [`Effect::ScheduleTimer`] is due.
@@ -56,7 +100,26 @@ pub enum Effect {
         /// The status now.
         to: JobStatus,
     },
-    /// Start these tasks, each worker's in one message.
+    /// A failure was recorded. Nothing to do but to show it.
+    FailureRecorded {
+        /// Whether it is the first since tasks were last started again; others came with it.
+        first: bool,
+        /// The failure.
+        record: FailureRecord,
+    },
+    /// Find workers for these tasks, then send [`Event::Placed`], or [`Event::DeploymentFailed`].
+    Schedule {
+        /// The deployment that will start them.
+        deployment: u32,
+        /// By vertex and subtask; never empty.
+        tasks: Vec<TaskId>,
+    },
+    /// The tasks of an [`Effect::Schedule`] that was not answered yet are not to run after all.
+    Unschedule {
+        /// The deployment.
+        deployment: u32,
+    },
+    /// Start these tasks, all of one deployment, each worker's in one message.
     Deploy(Vec<WorkerTasks>),
     /// Tell these tasks to stop. Each answers with `TaskCanceled`, `TaskFinished` or `TaskFailed`.
     CancelTasks(Vec<WorkerTasks>),
@@ -67,8 +130,8 @@ pub enum Effect {
         /// On the clock whose time `on_event` is given.
         at: Duration,
     },
-    /// These tasks did not stop in time: end them by force. Nothing is awaited from them any more.
-    KillTasks(Vec<WorkerTasks>),
+    /// Tasks did not stop in time: end their workers by force, with all these tasks. Nothing is awaited from them any more.
+    KillWorkers(Vec<WorkerTasks>),
     /// Every task has finished: make the output of all sinks visible, then send [`Event::CommitDone`].
     Commit,
     /// The job ends without a result: remove what its sinks have written and not committed.
@@ -80,21 +143,10 @@ pub enum Effect {
 /// Tasks of one worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerTasks {
-    /// The worker's number, from 0.
+    /// The deployment the worker was started for.
+    pub deployment: u32,
+    /// The worker's number in it, from 0.
     pub worker: u32,
     /// By vertex and subtask; never empty.
     pub tasks: Vec<TaskId>,
-}
-
-impl WorkerTasks {
-    /// These tasks, by worker; workers without one are left out.
-    pub(crate) fn group(placement: &Placement, tasks: impl Iterator<Item = TaskId>) -> Vec<WorkerTasks> {
-        let mut groups: Vec<_> =
-            (0..placement.workers()).map(|worker| WorkerTasks { worker, tasks: Vec::new() }).collect();
-        for task in tasks {
-            groups[placement.worker_of(task) as usize].tasks.push(task);
-        }
-        groups.retain(|group| !group.tasks.is_empty());
-        groups
-    }
 }

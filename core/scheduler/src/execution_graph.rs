@@ -158,6 +158,14 @@ impl ExecutionGraph {
         debug_assert!(self.contains(task), "{task:?}");
         (self.first_task[task.vertex as usize] + task.subtask) as usize
     }
+
+    /// The task at a position in [`Self::tasks`].
+    pub(crate) fn task_at(&self, index: u32) -> TaskId {
+        debug_assert!(index < self.task_count(), "{index}");
+        // Every vertex has a task, so no two begin at the same position.
+        let vertex = self.first_task.partition_point(|&first| first <= index) - 1;
+        TaskId { vertex: vertex as u32, subtask: index - self.first_task[vertex] }
+    }
 }
 
 #[cfg(test)]
@@ -172,6 +180,7 @@ mod tests {
         assert_eq!(graph.task_count(), 6);
         for (index, task) in graph.tasks().enumerate() {
             assert_eq!(graph.index_of(task), index);
+            assert_eq!(graph.task_at(index as u32), task);
             assert!(graph.contains(task));
         }
         assert_eq!(graph.task_name(TaskId { vertex: 1, subtask: 2 }), "V1 (3/3)");

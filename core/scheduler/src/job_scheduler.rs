@@ -1,67 +1,111 @@
 //! The life of a job as a state machine: one event in, effects out.
 //!
-//! There are no restarts yet: the first failure fails the job. Task events are in `tasks.rs`, the ways to an end in `ending.rs`.
+//! Task events are in `tasks.rs`, the start of tasks in `deploying.rs`, what follows from failures in `failing.rs` and
+//! `restarting.rs`, stopping tasks in `canceling.rs`, the ways to an end in `ending.rs`.
 
+mod canceling;
+mod deploying;
 mod ending;
+mod executions;
+mod failing;
+mod restarting;
 mod tasks;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use weir_model::{ExecutionState, JobStatus, Placement, TaskFailure, TaskId};
+use weir_model::{ExecutionState, JobStatus, TaskId};
 
-use crate::{Effect, Event, ExecutionGraph, FailureRecord, WorkerTasks};
+use self::canceling::Cancellation;
+use self::deploying::Deployed;
+pub use self::executions::Execution;
+use self::executions::Executions;
+use self::restarting::Restart;
+use crate::{Effect, Event, ExecutionGraph, FailoverStrategy, FailureRecord, Regions, RestartBackoff, RestartStrategy};
 
 /// What can be chosen about a job's scheduling.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SchedulerOptions {
     /// How long tasks may take to stop before they are ended by force (`task.cancellation.timeout`); `None` waits for ever.
     pub cancellation_timeout: Option<Duration>,
+    /// What is done about failures.
+    pub restart_strategy: RestartStrategy,
+    /// Which tasks a failure takes along.
+    pub failover: FailoverStrategy,
+    /// Of the randomness in restart delays.
+    pub seed: u64,
 }
 
 /// Decides everything about one running job.
+///
+/// Tasks are started by deployments, which are numbered from 0: the first holds all tasks, a later one those that are started
+/// again. A task's attempt is known by its deployment, and what is told about an earlier attempt is ignored.
 ///
 /// Events may come in any order and more than once: messages cross, workers die. What cannot matter any more is ignored, what
 /// ought not to happen fails the job; nothing panics, and the job ends once all its tasks have.
 #[derive(Debug, Clone)]
 pub struct JobScheduler {
     graph: ExecutionGraph,
-    placement: Placement,
+    regions: Regions,
     options: SchedulerOptions,
     status: JobStatus,
-    /// State by task, in the graph's order.
-    states: Vec<ExecutionState>,
-    /// Number of tasks by state.
-    counts: [u32; ExecutionState::ALL.len()],
-    lost_workers: Vec<bool>,
+    /// When it last entered each status, in the order of [`JobStatus::ALL`].
+    entered: [Option<Duration>; JobStatus::ALL.len()],
+    changed: Duration,
+    executions: Executions,
+    next_deployment: u32,
+    /// Deployments that have no place yet, with their tasks.
+    waiting: BTreeMap<u32, Vec<u32>>,
+    /// Deployments of which a task has not ended.
+    deployed: BTreeMap<u32, Deployed>,
+    /// Whether the last placement had more than one worker.
+    several_workers: bool,
+    backoff: RestartBackoff,
+    /// While the status is RESTARTING.
+    restart: Option<Restart>,
+    restarts: u32,
+    /// Orders to stop that have not been obeyed, oldest first.
+    cancellations: VecDeque<Cancellation>,
+    /// The timer under way.
+    timer: Option<Duration>,
+    timer_generation: u64,
     /// Between [`Effect::Commit`] and [`Event::CommitDone`]. The status is still RUNNING then, as in Flink.
     committing: bool,
-    timer_generation: u64,
+    /// Since tasks were last started again.
     failures: Vec<FailureRecord>,
     more_failures: u64,
+    not_restarted: Option<String>,
     stuck: Vec<TaskId>,
     started: Option<Duration>,
 }
 
 impl JobScheduler {
-    /// A job in status CREATED. `placement` must be one of this `graph`.
-    pub fn new(graph: ExecutionGraph, placement: Placement, options: SchedulerOptions) -> Self {
-        let tasks = graph.task_count();
-        let mut counts = [0; ExecutionState::ALL.len()];
-        counts[ExecutionState::Created as usize] = tasks;
+    /// A job in status CREATED.
+    pub fn new(graph: ExecutionGraph, options: SchedulerOptions) -> Self {
         Self {
-            states: vec![ExecutionState::Created; tasks as usize],
-            counts,
-            lost_workers: vec![false; placement.workers() as usize],
+            regions: Regions::of(&graph),
+            executions: Executions::new(graph.task_count()),
             graph,
-            placement,
-            options,
             status: JobStatus::Created,
-            committing: false,
+            entered: [None; JobStatus::ALL.len()],
+            changed: Duration::ZERO,
+            next_deployment: 0,
+            waiting: BTreeMap::new(),
+            deployed: BTreeMap::new(),
+            several_workers: false,
+            backoff: RestartBackoff::new(options.restart_strategy.clone(), options.seed),
+            options,
+            restart: None,
+            restarts: 0,
+            cancellations: VecDeque::new(),
+            timer: None,
             timer_generation: 0,
+            committing: false,
             failures: Vec::new(),
             more_failures: 0,
+            not_restarted: None,
             stuck: Vec::new(),
             started: None,
         }
@@ -74,23 +118,38 @@ impl JobScheduler {
             // Messages that were on their way when the job ended.
             return effects;
         }
-        match event {
-            Event::Start => self.on_start(now, &mut effects),
-            Event::TaskInitializing(task) => {
-                self.on_task_advanced(task, ExecutionState::Initializing, now, &mut effects)
-            }
-            Event::TaskRunning(task) => self.on_task_advanced(task, ExecutionState::Running, now, &mut effects),
-            Event::TaskFinished(task) => self.on_task_advanced(task, ExecutionState::Finished, now, &mut effects),
-            Event::TaskFailed { task, failure } => self.on_task_failed(task, failure, now, &mut effects),
-            Event::TaskCanceled(task) => self.on_task_canceled(task, now, &mut effects),
-            Event::WorkerLost { worker, reason } => self.on_worker_lost(worker, &reason, now, &mut effects),
-            Event::GlobalFailure(failure) => self.on_global_failure(failure, now, &mut effects),
-            Event::CancelRequested => self.on_cancel_requested(now, &mut effects),
-            Event::Timer { generation } => self.on_timer(generation, &mut effects),
-            Event::CommitDone(result) => self.on_commit_done(result, now, &mut effects),
-        }
+        self.dispatch(event, now, &mut effects);
         self.end_if_all_tasks_have(now, &mut effects);
+        self.set_timer(&mut effects);
         effects
+    }
+
+    fn dispatch(&mut self, event: Event, now: Duration, effects: &mut Vec<Effect>) {
+        use ExecutionState::{Finished, Initializing, Running};
+        match event {
+            Event::Start => self.on_start(now, effects),
+            Event::Placed { deployment, placement } => self.on_placed(deployment, &placement, now, effects),
+            Event::DeploymentFailed { deployment, task, failure } => {
+                self.on_deployment_failed(deployment, task, failure, now, effects)
+            }
+            Event::TaskInitializing { deployment, task } => {
+                self.on_task_advanced(deployment, task, Initializing, now, effects)
+            }
+            Event::TaskRunning { deployment, task } => self.on_task_advanced(deployment, task, Running, now, effects),
+            Event::TaskFinished { deployment, task } => self.on_task_advanced(deployment, task, Finished, now, effects),
+            Event::TaskFailed { deployment, task, failure } => {
+                self.on_task_failed(deployment, task, failure, now, effects)
+            }
+            Event::TaskCanceled { deployment, task } => self.on_task_canceled(deployment, task, now, effects),
+            Event::WorkerLost { deployment, worker, name, reason } => {
+                self.on_worker_lost(deployment, worker, &format!("{name}, which ran this task"), &reason, now, effects)
+            }
+            Event::GlobalFailure(failure) => self.on_global_failure(failure, now, effects),
+            Event::FatalFailure(failure) => self.on_fatal_failure(failure, now, effects),
+            Event::CancelRequested => self.on_cancel_requested(now, effects),
+            Event::Timer { generation } => self.on_timer(generation, now, effects),
+            Event::CommitDone(result) => self.on_commit_done(result, now, effects),
+        }
     }
 
     /// The job's status.
@@ -98,19 +157,55 @@ impl JobScheduler {
         self.status
     }
 
+    /// When the job last entered each status, in the order of [`JobStatus::ALL`]. CREATED is left to whoever made it.
+    pub fn status_times(&self) -> &[Option<Duration>; JobStatus::ALL.len()] {
+        &self.entered
+    }
+
+    /// When the job's status or a task's state last changed; zero if they never did.
+    pub fn changed(&self) -> Duration {
+        self.changed
+    }
+
+    /// The current attempt of a task of the job.
+    pub fn execution(&self, task: TaskId) -> Execution {
+        self.executions.get(self.graph.index_of(task))
+    }
+
     /// The state of a task of the job.
     pub fn state_of(&self, task: TaskId) -> ExecutionState {
-        self.states[self.graph.index_of(task)]
+        self.executions.state(self.graph.index_of(task))
+    }
+
+    /// The deployment of a task's current attempt.
+    pub fn deployment_of(&self, task: TaskId) -> u32 {
+        self.executions.deployment(self.graph.index_of(task))
     }
 
     /// How many tasks are in this state.
     pub fn count(&self, state: ExecutionState) -> u32 {
-        self.counts[state as usize]
+        self.executions.count(state)
     }
 
-    /// Failures so far, as in [`JobReport::failures`](crate::JobReport::failures).
+    /// Failures since tasks were last started again, as in [`JobReport::failures`](crate::JobReport::failures).
     pub fn failures(&self) -> &[FailureRecord] {
         &self.failures
+    }
+
+    /// Why the job was not started again after its last failure: a sentence that names its strategy. `None` while it has not
+    /// failed for good, or if it has no strategy.
+    pub fn not_restarted(&self) -> Option<&str> {
+        self.not_restarted.as_deref()
+    }
+
+    /// How often tasks were started again.
+    pub fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
+    /// Whether all tasks have finished and their output is being made visible.
+    pub fn is_committing(&self) -> bool {
+        self.committing
     }
 
     /// The job's tasks and edges.
@@ -118,58 +213,30 @@ impl JobScheduler {
         &self.graph
     }
 
-    /// Where the tasks run.
-    pub fn placement(&self) -> &Placement {
-        &self.placement
-    }
-
-    fn on_start(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        if self.status != JobStatus::Created {
-            // Started twice, or canceled before it was started.
-            return;
-        }
-        self.started = Some(now);
-        self.set_status(JobStatus::Running, effects);
-        for index in 0..self.states.len() {
-            self.set_state(index, ExecutionState::Scheduled);
-            self.set_state(index, ExecutionState::Deploying);
-        }
-        effects.push(Effect::Deploy(WorkerTasks::group(&self.placement, self.placement.tasks())));
-    }
-
     /// The only place where the job's status changes.
-    fn set_status(&mut self, to: JobStatus, effects: &mut Vec<Effect>) {
+    fn set_status(&mut self, to: JobStatus, now: Duration, effects: &mut Vec<Effect>) {
         let from = std::mem::replace(&mut self.status, to);
         assert!(from.can_become(to), "job {:?} must not go from {from} to {to}", self.graph.job_name());
+        self.entered[to as usize] = Some(now);
+        self.changed = now;
         effects.push(Effect::JobStatusChanged { from, to });
     }
 
-    /// The only place where a task's state changes.
-    fn set_state(&mut self, index: usize, to: ExecutionState) {
-        let from = std::mem::replace(&mut self.states[index], to);
-        assert!(from.can_become(to), "task {index} of job {:?} must not go from {from} to {to}", self.graph.job_name());
-        self.counts[from as usize] -= 1;
-        self.counts[to as usize] += 1;
-    }
-
-    /// Number of tasks that have not ended.
-    fn remaining_tasks(&self) -> u32 {
-        let ended = ExecutionState::ALL.into_iter().filter(|state| state.is_terminal()).map(|state| self.count(state));
-        self.graph.task_count() - ended.sum::<u32>()
-    }
-
-    fn record(&mut self, task: Option<TaskId>, failure: TaskFailure, now: Duration) {
-        if self.failures.len() == crate::JobReport::MAX_FAILURES {
-            self.more_failures += 1;
+    /// The only place where a task's state changes, but for the begin of another attempt.
+    fn set_state(&mut self, index: usize, to: ExecutionState, now: Duration) {
+        self.executions.enter(index, to, now);
+        self.changed = now;
+        if !to.is_terminal() {
             return;
         }
-        self.failures.push(FailureRecord {
-            task,
-            task_name: task.map(|task| self.graph.task_name(task)),
-            // With one worker its number says nothing.
-            worker: task.filter(|_| self.placement.workers() > 1).map(|task| self.placement.worker_of(task)),
-            failure,
-            at: now,
-        });
+        if let Some(restart) = &mut self.restart {
+            restart.task_ended(index);
+        }
+        let deployment = self.executions.deployment(index);
+        if let Some(deployed) = self.deployed.get_mut(&deployment)
+            && deployed.task_ended()
+        {
+            self.deployed.remove(&deployment);
+        }
     }
 }

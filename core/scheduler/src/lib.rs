@@ -1,7 +1,7 @@
 //! Decisions about one job: what its tasks are, where they run, and what follows from each event of its life.
 //!
-//! Owns the step from JobGraph to [`ExecutionGraph`], slot sharing, placement, pipelined regions, and the job's state machine
-//! ([`JobScheduler`]). Never does I/O, never reads a clock: time is an argument, everything to be done comes back as an [`Effect`].
+//! Owns the step from JobGraph to [`ExecutionGraph`], slot sharing, placement, pipelined regions, restart strategies, and the job's
+//! state machine ([`JobScheduler`]). Never does I/O, never reads a clock: time is an argument, everything to be done comes back as an [`Effect`].
 //! The embedded driver and the JobMaster talk to it.
 
 mod event;
@@ -20,7 +20,7 @@ mod testing;
 pub use event::{Effect, Event, WorkerTasks};
 pub use execution_graph::{ExecutionEdge, ExecutionGraph, ExecutionJobVertex};
 pub use failover::FailoverStrategy;
-pub use job_scheduler::{JobScheduler, SchedulerOptions};
+pub use job_scheduler::{Execution, JobScheduler, SchedulerOptions};
 pub use placement::place;
 pub use region::Regions;
 pub use report::{FailureRecord, JobReport};

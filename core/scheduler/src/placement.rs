@@ -47,7 +47,6 @@ mod tests {
     use weir_model::Partitioner;
 
     use super::*;
-    use crate::WorkerTasks;
     use crate::testing::{chain, task};
 
     fn workers(count: u32) -> NonZeroU32 {
@@ -61,11 +60,9 @@ mod tests {
         assert_eq!(placement.workers_of_vertex(0), [0]);
         assert_eq!(placement.workers_of_vertex(1), [0, 0, 0, 1, 1]);
         assert_eq!(placement.workers_of_vertex(2), [0, 1]);
-        let expect = [
-            WorkerTasks { worker: 0, tasks: vec![task(0, 0), task(1, 0), task(1, 1), task(1, 2), task(2, 0)] },
-            WorkerTasks { worker: 1, tasks: vec![task(1, 3), task(1, 4), task(2, 1)] },
-        ];
-        assert_eq!(WorkerTasks::group(&placement, placement.tasks()), expect);
+        let expect = [task(0, 0), task(1, 0), task(1, 1), task(1, 2), task(2, 0)];
+        assert_eq!(placement.tasks_of(0).collect::<Vec<_>>(), expect);
+        assert_eq!(placement.tasks_of(1).collect::<Vec<_>>(), [task(1, 3), task(1, 4), task(2, 1)]);
     }
 
     #[test]
@@ -73,7 +70,7 @@ mod tests {
         let graph = ExecutionGraph::new(&chain(&[2, 2], Partitioner::Hash)).unwrap();
         let placement = place(&graph, workers(5));
         assert_eq!(placement.workers(), 5);
-        assert_eq!(WorkerTasks::group(&placement, placement.tasks()).len(), 2);
+        assert_eq!((0..5).filter(|&worker| placement.tasks_of(worker).count() > 0).count(), 2);
     }
 
     proptest! {

@@ -8,7 +8,10 @@ use crate::ExecutionGraph;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Regions {
     by_task: Vec<u32>,
-    count: u32,
+    /// Positions of tasks, by region.
+    members: Vec<u32>,
+    /// Where each region begins in `members`, and where the last one ends.
+    first_member: Vec<u32>,
 }
 
 impl Regions {
@@ -41,7 +44,7 @@ impl Regions {
 
     /// Number of regions.
     pub fn count(&self) -> u32 {
-        self.count
+        self.first_member.len() as u32 - 1
     }
 
     /// The region of a task of `graph`, the graph the regions were made of.
@@ -49,9 +52,39 @@ impl Regions {
         self.by_task[graph.index_of(task)]
     }
 
-    /// The tasks of a region of `graph`, the graph the regions were made of.
+    /// The tasks of a region of `graph`, the graph the regions were made of, by vertex and subtask.
     pub fn tasks_of(&self, graph: &ExecutionGraph, region: u32) -> impl Iterator<Item = TaskId> {
-        graph.tasks().zip(&self.by_task).filter(move |(_, other)| **other == region).map(|(task, _)| task)
+        self.members(region).iter().map(|&index| graph.task_at(index))
+    }
+
+    /// The region of the task at this position.
+    pub(crate) fn region_at(&self, index: u32) -> u32 {
+        self.by_task[index as usize]
+    }
+
+    /// The positions of a region's tasks, ascending.
+    pub(crate) fn members(&self, region: u32) -> &[u32] {
+        let bounds = &self.first_member[region as usize..];
+        &self.members[bounds[0] as usize..bounds[1] as usize]
+    }
+
+    /// `count` regions, given by task.
+    fn new(by_task: Vec<u32>, count: u32) -> Self {
+        let mut first_member = vec![0; count as usize + 1];
+        for &region in &by_task {
+            first_member[region as usize + 1] += 1;
+        }
+        for region in 0..count as usize {
+            first_member[region + 1] += first_member[region];
+        }
+        let mut next = first_member.clone();
+        let mut members = vec![0; by_task.len()];
+        for (index, &region) in (0u32..).zip(&by_task) {
+            let place = &mut next[region as usize];
+            members[*place as usize] = index;
+            *place += 1;
+        }
+        Self { by_task, members, first_member }
     }
 }
 
@@ -92,7 +125,7 @@ impl DisjointSets {
                 by_task[root as usize]
             };
         }
-        Regions { by_task, count }
+        Regions::new(by_task, count)
     }
 }
 

@@ -10,10 +10,14 @@ use weir_model::{FailureKind, JobStatus, TaskFailure, TaskId};
 pub struct JobReport {
     /// FINISHED, FAILED or CANCELED.
     pub status: JobStatus,
-    /// Failures in the order in which they arrived; the first [`JobReport::MAX_FAILURES`].
+    /// Failures since tasks were last started again, in the order in which they arrived; the first
+    /// [`JobReport::MAX_FAILURES`].
     pub failures: Vec<FailureRecord>,
     /// Number of failures beyond those.
     pub more_failures: u64,
+    /// Why the job was not started again after them: a sentence that names its restart strategy and the attempts made. `None`
+    /// if it has no strategy, or was not asked.
+    pub not_restarted: Option<String>,
     /// Names of tasks that did not stop within the cancellation timeout.
     pub stuck_tasks: Vec<String>,
     /// When the job was started; `None` if it never was.
@@ -84,6 +88,7 @@ mod tests {
             status: JobStatus::Failed,
             failures: Vec::new(),
             more_failures: 0,
+            not_restarted: None,
             stuck_tasks: Vec::new(),
             started: None,
             ended: Duration::ZERO,

@@ -10,7 +10,7 @@ use weir_config::{Configuration, Origin, options};
 use weir_dataflow::plan::JobPlan;
 use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::WorkerEvent;
-use weir_model::{ExecutionState, FailureKind, JobStatus, TaskFailure, TaskId};
+use weir_model::{ExecutionState, FailureKind, JobStatus, Placement, TaskFailure, TaskId};
 use weir_scheduler::{Effect, Event, ExecutionGraph, JobReport, JobScheduler, SchedulerOptions, place};
 
 use super::backend::{Backend, Usage};
@@ -52,6 +52,9 @@ const LAST_RITES: Duration = Duration::from_secs(2);
 
 /// Embedded runs have a person waiting, so patience with stuck tasks is shorter than a cluster's.
 const EMBEDDED_CANCELLATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Embedded runs do not restart, so there is only the first.
+const DEPLOYMENT: u32 = 0;
 
 /// How a run ended, with what its summary shows.
 pub(super) struct Outcome {
@@ -189,10 +192,14 @@ impl Preparation {
             })?;
         }
         let timeout = configuration.get(&options::CANCELLATION_TIMEOUT);
-        let scheduler_options = SchedulerOptions { cancellation_timeout: Some(timeout).filter(|t| !t.is_zero()) };
+        let scheduler_options = SchedulerOptions {
+            cancellation_timeout: Some(timeout).filter(|t| !t.is_zero()),
+            ..SchedulerOptions::default()
+        };
         let placement = place(&graph, workers);
         let driver = Driver {
-            scheduler: JobScheduler::new(graph, placement, scheduler_options),
+            scheduler: JobScheduler::new(graph, scheduler_options),
+            placement,
             progress: Progress::new(&plan.graph, runtime, configuration.get(&options::PROGRESS_INTERVAL)),
             backend,
             commits: self.commits,
@@ -208,6 +215,7 @@ impl Preparation {
 
 struct Driver {
     scheduler: JobScheduler,
+    placement: Placement,
     progress: Progress,
     backend: Arc<dyn Backend>,
     commits: Commits,
@@ -261,7 +269,7 @@ impl Driver {
     fn on_event(&mut self, event: DriverEvent) -> Option<JobReport> {
         match event {
             DriverEvent::Worker(event) => self.on_worker(event),
-            DriverEvent::WorkerLost { worker, reason } => self.tell(Event::WorkerLost { worker, reason }),
+            DriverEvent::WorkerLost { worker, reason } => self.tell(worker_lost(worker, reason)),
             DriverEvent::CommitDone(result) => self.tell(Event::CommitDone(result)),
             DriverEvent::Interrupted(signal) => self.on_interrupt(signal),
             DriverEvent::MemoryExceeded { worker, used } => self.on_memory(worker, used),
@@ -275,13 +283,14 @@ impl Driver {
         };
         self.commits.add(task, committables);
         match state {
-            ExecutionState::Initializing => self.tell(Event::TaskInitializing(task)),
-            ExecutionState::Running => self.tell(Event::TaskRunning(task)),
-            ExecutionState::Finished => self.tell(Event::TaskFinished(task)),
-            ExecutionState::Canceled => self.tell(Event::TaskCanceled(task)),
+            ExecutionState::Initializing => self.tell(Event::TaskInitializing { deployment: DEPLOYMENT, task }),
+            ExecutionState::Running => self.tell(Event::TaskRunning { deployment: DEPLOYMENT, task }),
+            ExecutionState::Finished => self.tell(Event::TaskFinished { deployment: DEPLOYMENT, task }),
+            ExecutionState::Canceled => self.tell(Event::TaskCanceled { deployment: DEPLOYMENT, task }),
             ExecutionState::Failed => {
                 let unknown = || TaskFailure::new(FailureKind::Worker, "the task failed without saying why");
-                self.tell(Event::TaskFailed { task, failure: failure.unwrap_or_else(unknown) })
+                let failure = failure.unwrap_or_else(unknown);
+                self.tell(Event::TaskFailed { deployment: DEPLOYMENT, task, failure })
             }
             // Workers report these never: they are the driver's own.
             ExecutionState::Created
@@ -302,22 +311,20 @@ impl Driver {
     /// User code that allocates without end cannot be asked to stop, so the run ends here.
     fn on_memory(&mut self, worker: u32, used: u64) -> Option<JobReport> {
         let limit = self.limit?;
-        let who =
-            if self.scheduler.placement().workers() == 1 { "the job".to_owned() } else { format!("worker {worker}") };
+        let who = if self.placement.workers() == 1 { "the job".to_owned() } else { format!("worker {worker}") };
         let reason = limit.message(&who, used);
-        if self.scheduler.placement().workers() > 1 {
+        if self.placement.workers() > 1 {
             self.backend.kill(&[worker]);
-            return self.tell(Event::WorkerLost { worker, reason });
+            return self.tell(worker_lost(worker, reason));
         }
         // The failure says why, and giving up the worker, this very process, ends every task without waiting for it.
         let failed = self.tell(Event::GlobalFailure(TaskFailure::new(FailureKind::Worker, &reason)));
-        failed.or_else(|| self.tell(Event::WorkerLost { worker, reason }))
+        failed.or_else(|| self.tell(worker_lost(worker, reason)))
     }
 
     fn out_of_memory(&self, report: &JobReport) -> bool {
         // In this process the tasks are still running; waiting for them would let them go on allocating.
-        self.scheduler.placement().workers() == 1
-            && report.failures.iter().any(|f| f.failure.kind == FailureKind::Worker)
+        self.placement.workers() == 1 && report.failures.iter().any(|f| f.failure.kind == FailureKind::Worker)
     }
 
     /// Tells the scheduler and does what it asks for.
@@ -332,10 +339,16 @@ impl Driver {
 
     fn perform(&mut self, effect: Effect) -> Option<JobReport> {
         match effect {
-            // Shown with the next progress line.
-            Effect::JobStatusChanged { .. } => None,
+            // Shown with the next progress line, or with the summary.
+            Effect::JobStatusChanged { .. } | Effect::FailureRecorded { .. } => None,
+            // All workers are there from the beginning.
+            Effect::Schedule { deployment, .. } => {
+                self.tell(Event::Placed { deployment, placement: self.placement.clone() })
+            }
+            // Schedules are answered at once.
+            Effect::Unschedule { .. } => None,
             Effect::Deploy(_) => {
-                let deployed = self.backend.deploy(self.scheduler.placement());
+                let deployed = self.backend.deploy(&self.placement);
                 deployed.err().and_then(|failure| self.tell(Event::GlobalFailure(failure)))
             }
             Effect::CancelTasks(_) => {
@@ -346,7 +359,7 @@ impl Driver {
                 self.timer = Some((generation, at));
                 None
             }
-            Effect::KillTasks(workers) => {
+            Effect::KillWorkers(workers) => {
                 let workers: Vec<u32> = workers.iter().map(|w| w.worker).collect();
                 self.backend.kill(&workers);
                 None
@@ -363,6 +376,10 @@ impl Driver {
             Effect::JobEnded(report) => Some(report),
         }
     }
+}
+
+fn worker_lost(worker: u32, reason: String) -> Event {
+    Event::WorkerLost { deployment: DEPLOYMENT, worker, name: format!("worker {worker}"), reason }
 }
 
 /// Unique on this machine: process and time.
