@@ -92,6 +92,8 @@ pub fn job_manager_exposition(sample: &JobManagerSample<'_>) -> String {
             &labels,
             restarts,
         );
+        let missing = job.waiting.as_ref().map_or(0, |wait| wait.needed.saturating_sub(wait.granted));
+        families.gauge("weir_job_missing_slots", "Slots the job waits for.", &labels, f64::from(missing));
     }
     families.encode()
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use weir_model::{JobStatus, TaskManagerId};
+use weir_model::{JobStatus, SlotWait, TaskManagerId};
 
 use super::*;
 use crate::job::tests::job;
@@ -26,6 +26,7 @@ fn resources() -> ResourcesView {
 fn running() -> JobView {
     let mut view = job(JobStatus::Running, &[(JobStatus::Running, 1000)]);
     view.restarts = 3;
+    view.waiting = Some(SlotWait { needed: 8, granted: 3, ..SlotWait::default() });
     view
 }
 

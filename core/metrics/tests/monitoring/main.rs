@@ -1,0 +1,13 @@
+//! What operators are given to watch a cluster with, against the real Prometheus: the expositions, `conf/prometheus.yml`,
+//! `conf/alerts.yml` and the dashboards in `conf/grafana`.
+//!
+//! Prometheus comes from `scripts/fixtures/prometheus`; where it cannot be got, these tests fail and say how to get it.
+
+#![allow(clippy::unwrap_used)]
+
+mod alerts;
+mod dashboards;
+mod fixture;
+mod http;
+mod samples;
+mod scraping;
