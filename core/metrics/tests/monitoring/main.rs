@@ -3,7 +3,7 @@
 //!
 //! Prometheus comes from `scripts/fixtures/prometheus`; where it cannot be got, these tests fail and say how to get it.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "clippy's exception for tests does not reach the functions they call")]
 
 mod alerts;
 mod dashboards;
