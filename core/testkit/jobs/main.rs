@@ -2,6 +2,8 @@
 
 mod allocating;
 mod blocking;
+mod clustered;
+mod deadly;
 mod exchanges;
 mod operators;
 mod own_source;
@@ -12,6 +14,8 @@ mod unbuildable;
 
 use allocating::{giant, hoards};
 use blocking::{blocks, slow, waits};
+use clustered::{all_to_all, fails_at_first, idles, lasts, regions, ticks};
+use deadly::{crashes, floods_stdout, forks, ignores_cancel};
 use exchanges::exchanges;
 use operators::operators;
 use own_source::own_source;
@@ -19,7 +23,8 @@ use panicking::panics;
 use plans::plan;
 use sources_and_sinks::{large, numbers, prints, trickle, updates};
 use unbuildable::{
-    above_max, again_uid, builder_panics, clashes, no_sink, no_source, random, refuses, unread_share, unread_side, zero,
+    above_max, again_uid, builder_aborts, builder_exits, builder_hangs, builder_panics, clashes, no_sink, no_source,
+    random, refuses, unread_share, unread_side, zero,
 };
 
 weir::main!(
@@ -34,6 +39,19 @@ weir::main!(
     large,
     panics,
     builder_panics,
+    builder_aborts,
+    builder_exits,
+    builder_hangs,
+    crashes,
+    forks,
+    floods_stdout,
+    ignores_cancel,
+    idles,
+    ticks,
+    lasts,
+    all_to_all,
+    regions,
+    fails_at_first,
     blocks,
     slow,
     waits,

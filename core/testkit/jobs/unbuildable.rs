@@ -6,6 +6,24 @@ pub fn builder_panics(_env: &Environment) -> weir::Result<()> {
     panic!("no fish in the builder")
 }
 
+/// Takes the process that plans it down.
+pub fn builder_aborts(_env: &Environment) -> weir::Result<()> {
+    eprintln!("about to abort while planning");
+    std::process::abort()
+}
+
+/// Ends the process that plans it as if all were well.
+pub fn builder_exits(_env: &Environment) -> weir::Result<()> {
+    std::process::exit(0)
+}
+
+/// Never comes to a plan.
+pub fn builder_hangs(_env: &Environment) -> weir::Result<()> {
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(3600));
+    }
+}
+
 /// Builds another graph each time.
 pub fn random(env: &Environment) -> weir::Result<()> {
     let stream = env.generate(10, |n| n).name(&format!("numbers of {}", std::process::id()));
