@@ -1,1 +1,3 @@
 //! The standalone provider as a loadable plugin: `libweir_provider_standalone.so`.
+
+weir_plugin::export_provider!(weir_standalone::Standalone);
