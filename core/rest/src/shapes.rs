@@ -1,1 +1,13 @@
+//! Parts that several answers have in common.
 
+mod attempt;
+mod io_metrics;
+mod plan;
+mod states;
+mod statistics;
+
+pub(crate) use attempt::{SubtaskAttempt, TaskTimes, UNASSIGNED, endpoint, host, millis_between};
+pub(crate) use io_metrics::IoMetrics;
+pub(crate) use plan::{Plan, job_type};
+pub(crate) use states::{ByJobStatus, ByState, Counts, LowerCaseCounts, aggregate};
+pub(crate) use statistics::{Aggregated, Statistics};

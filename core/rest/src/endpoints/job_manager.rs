@@ -1,0 +1,77 @@
+//! The JobManager process.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::get;
+use serde::Serialize;
+
+use super::job::{OptionInEffect, masked};
+use super::process::{self, Logs, MainFile, ThreadDump};
+use crate::ProcessRef::JobManager;
+use crate::answer::{Answer, Json};
+use crate::api::{Api, Cluster};
+use crate::error::ApiError;
+use crate::request::Path;
+
+pub(super) fn routes() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/jobmanager/config", get(config))
+        .route("/jobmanager/environment", get(environment))
+        .route("/jobmanager/logs", get(logs))
+        .route("/jobmanager/logs/{filename}", get(log_file))
+        .route("/jobmanager/log", get(log))
+        .route("/jobmanager/stdout", get(stdout))
+        .route("/jobmanager/thread-dump", get(thread_dump))
+}
+
+async fn config(cluster: Cluster) -> Answer<Vec<OptionInEffect>> {
+    Ok(Json(masked(&cluster.configuration()).map(|(key, value)| OptionInEffect { key, value }).collect()))
+}
+
+#[derive(Serialize)]
+struct Environment {
+    jvm: Jvm,
+    classpath: [String; 0],
+}
+
+#[derive(Serialize)]
+struct Jvm {
+    version: String,
+    arch: &'static str,
+    options: Vec<String>,
+}
+
+/// Under Flink's names what there is instead of a JVM.
+async fn environment(State(api): State<Arc<Api>>, _: Cluster) -> Answer<Environment> {
+    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let options =
+        [format!("commit={}", api.options.commit), format!("build={build}"), format!("os={}", std::env::consts::OS)];
+    let version = format!("Weir {} (no JVM)", api.options.version);
+    Ok(Json(Environment {
+        jvm: Jvm { version, arch: std::env::consts::ARCH, options: options.to_vec() },
+        classpath: [],
+    }))
+}
+
+async fn logs(cluster: Cluster) -> Answer<Logs> {
+    process::logs(&cluster, JobManager).await
+}
+
+async fn log_file(cluster: Cluster, path: Path) -> Result<Response, ApiError> {
+    process::file(&cluster, JobManager, path.text("filename")).await
+}
+
+async fn log(cluster: Cluster) -> Result<Response, ApiError> {
+    process::main_file(&cluster, JobManager, MainFile::Log).await
+}
+
+async fn stdout(cluster: Cluster) -> Result<Response, ApiError> {
+    process::main_file(&cluster, JobManager, MainFile::Stdout).await
+}
+
+async fn thread_dump(cluster: Cluster) -> Answer<ThreadDump> {
+    process::stacks(&cluster, JobManager).await
+}
