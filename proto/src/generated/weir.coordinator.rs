@@ -11,7 +11,7 @@ pub mod to_job_manager {
     pub enum Message {
         #[prost(message, tag = "1")]
         Hello(super::Hello),
-        /// The builder failed. The last message.
+        /// The builder failed, or the command line is wrong. The last message.
         #[prost(message, tag = "2")]
         Failed(super::Failed),
         #[prost(message, tag = "3")]

@@ -161,12 +161,13 @@ pub struct NoneYet {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NoMoreSplits {}
-/// Metrics of all tasks of a worker: totals since the task started, sent at an interval.
+/// Metrics of the tasks whose metrics have changed since they were last reported: totals since the task started. Sent at an
+/// interval, if there are any, and for each task right before the state it ends in.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MetricsReport {
     #[prost(message, repeated, tag = "1")]
     pub tasks: ::prost::alloc::vec::Vec<TaskMetrics>,
-    /// Resident memory of the process, in bytes.
+    /// The most resident memory the process has had, in bytes.
     #[prost(uint64, tag = "2")]
     pub rss_bytes: u64,
     /// Processor time of the process, in nanoseconds.
