@@ -1,20 +1,22 @@
 //! As much HTTP as these tests need.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
+/// A port that is free.
+pub fn listen() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
 /// Answers GET requests from a table until the process ends; 404 for everything else.
-pub fn serve(pages: Vec<(&'static str, &'static str, String)>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+pub fn serve(listener: TcpListener, pages: Vec<(&'static str, &'static str, String)>) {
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             // A client that goes away is no concern of the server.
             let _ = answer(stream, &pages);
         }
     });
-    address
 }
 
 fn answer(mut stream: TcpStream, pages: &[(&str, &str, String)]) -> std::io::Result<()> {

@@ -1,7 +1,9 @@
 //! Prometheus understands the expositions.
 
 use std::fs;
+use std::net::SocketAddr;
 
+use serde_json::json;
 use weir_metrics::CONTENT_TYPE;
 
 use crate::fixture::{Prometheus, promtool, repository};
@@ -34,12 +36,21 @@ fn promtool_does_find_what_is_wrong() {
 
 #[test]
 fn prometheus_finds_a_cluster_with_the_given_configuration_and_has_its_values() {
-    let task_manager = http::serve(vec![("/metrics", CONTENT_TYPE, samples::of_task_manager())]);
-    let targets = format!("[{{\"targets\":[\"{task_manager}\"],\"labels\":{{}}}}]");
-    let job_manager = http::serve(vec![
+    let listener = http::listen();
+    let task_manager = listener.local_addr().unwrap();
+    http::serve(listener, vec![("/metrics", CONTENT_TYPE, samples::of_task_manager())]);
+    let listener = http::listen();
+    let job_manager = listener.local_addr().unwrap();
+    let target = |address: SocketAddr, component: &str| {
+        let labels = json!({"component": component, "version": "0.1.0", "taskmanager": "tm-1"});
+        json!({"targets": [address.to_string()], "labels": labels})
+    };
+    let targets = json!([target(job_manager, "jobmanager"), target(task_manager, "taskmanager")]).to_string();
+    let pages = vec![
         ("/metrics", CONTENT_TYPE, samples::of_job_manager()),
         ("/prometheus/targets", "application/json", targets),
-    ]);
+    ];
+    http::serve(listener, pages);
 
     let dir = tempfile::tempdir().unwrap();
     let conf = repository().join("conf");
@@ -50,6 +61,7 @@ fn prometheus_finds_a_cluster_with_the_given_configuration_and_has_its_values() 
     let prometheus = Prometheus::start(&dir.path().join("prometheus.yml"));
 
     prometheus.wait_for("sum(up)", 2.0);
+    prometheus.wait_for("count(up{job=\"weir-taskmanager\",taskmanager=\"\",version=\"\"})", 1.0);
     prometheus.wait_for("flink_jobmanager_taskSlotsTotal{host=\"jm.example\"}", 8.0);
     prometheus.wait_for("flink_jobmanager_job_uptime{job_name=\"Word \\\"Count\\\"\\\\\\n1\"}", 5000.0);
     prometheus.wait_for("sum(weir_task_records_in_total)", 2.0 * samples::RECORDS_IN as f64);
