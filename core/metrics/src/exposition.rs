@@ -6,22 +6,19 @@
 //! Values of labels are the names themselves, escaped; Flink replaces special characters in them unless its reporter's
 //! `filterLabelValueCharacters` is false, which this corresponds to.
 
-use std::collections::BTreeMap;
+mod families;
 
-use prometheus::TextEncoder;
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::LabelPair;
 use weir_model::{
     JobId, JobStatus, JobSummary, JobView, MetricsSnapshot, ProviderView, ResourcesView, TaskManagerInfo, TaskRates,
     VertexId,
 };
 
+use self::families::{Families, label, with};
 use crate::{Values, cluster_metrics, job_metrics, task};
 
 /// The `Content-Type` of an exposition.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
-
-/// Longer values of labels are cut: a job's name is repeated in every line of it.
-const LONGEST_LABEL: usize = 256;
 
 /// What the JobManager shows of itself, the cluster and the jobs.
 #[derive(Debug, Clone, Copy)]
@@ -75,43 +72,89 @@ pub struct TaskSample {
 /// All metrics of the JobManager, in Prometheus' text format.
 pub fn job_manager_exposition(sample: &JobManagerSample<'_>) -> String {
     let mut families = Families::default();
-    let host = [label("host", sample.host)];
-    families.flink("jobmanager", &host, sample.process);
-    families.flink("jobmanager", &host, &cluster_metrics(sample.resources, sample.summaries));
-    families.process(&host, "jobmanager", sample.process);
-    families.jobs_by_status(&host, sample.summaries);
-    families.providers(&host, &sample.resources.providers);
-    for job in sample.jobs.iter().filter(|job| !job.summary.status.is_terminal()) {
-        let [host] = host.clone();
-        let labels = [host, label("job_id", &job.summary.id.to_string()), label("job_name", &job.summary.name)];
-        families.flink("jobmanager_job", &labels, &job_metrics(job, sample.now));
-        let restarts = f64::from(job.restarts);
-        families.counter(
-            "weir_job_restarts_total",
-            "How often tasks of the job were started again.",
-            &labels,
-            restarts,
-        );
-        let missing = job.waiting.as_ref().map_or(0, |wait| wait.needed.saturating_sub(wait.granted));
-        families.gauge("weir_job_missing_slots", "Slots the job waits for.", &labels, f64::from(missing));
-    }
+    let own = vec![label("host", sample.host)];
+    let mut values = sample.process.clone();
+    values.extend(cluster_metrics(sample.resources, sample.summaries));
+    add_process(&mut families, "jobmanager", &own, values);
+    add_jobs_by_status(&mut families, &own, sample.summaries);
+    add_providers(&mut families, &own, &sample.resources.providers);
+    let running: Vec<_> = sample.jobs.iter().copied().filter(|job| !job.summary.status.is_terminal()).collect();
+    add_jobs(&mut families, &own, &running, sample.now);
     families.encode()
 }
 
 /// All metrics of a TaskManager and the tasks on it, in Prometheus' text format.
 pub fn task_manager_exposition(sample: &TaskManagerSample<'_>) -> String {
     let mut families = Families::default();
-    let own = [label("host", &sample.info.host), label("tm_id", sample.info.id.as_str())];
-    families.flink("taskmanager", &own, sample.process);
-    families.process(&own, "taskmanager", sample.process);
+    let own = vec![label("host", &sample.info.host), label("tm_id", sample.info.id.as_str())];
+    add_process(&mut families, "taskmanager", &own, sample.process.clone());
     let slots = f64::from(sample.info.slots);
-    families.gauge("weir_taskmanager_slots", "Slots of the TaskManager.", &own, slots);
-    for task in sample.tasks {
-        let labels = task_labels(&own, task);
-        families.flink("taskmanager_job_task", &labels, &task::values_of(&task.metrics, &task.rates));
-        families.task_counters(&labels, &task.metrics);
-    }
+    families.scope([own.clone()]).gauge("weir_taskmanager_slots", "Slots of the TaskManager.", [slots]);
+    add_tasks(&mut families, &own, sample.tasks);
     families.encode()
+}
+
+fn add_process(families: &mut Families, role: &str, own: &[LabelPair], values: Values) {
+    let mut scope = families.scope([own.to_vec()]);
+    if let Some(nanos) = values.get("Status.JVM.CPU.Time") {
+        let name = format!("weir_{role}_cpu_seconds_total");
+        scope.counter(&name, "Processor time of the process.", [nanos / 1e9]);
+    }
+    scope.flink_values(role, &[values]);
+    let build = with(own, "version", env!("CARGO_PKG_VERSION"));
+    families.scope([build]).gauge(&format!("weir_{role}_info"), "Always 1; tells the version of Weir.", [1.0]);
+}
+
+fn add_jobs_by_status(families: &mut Families, own: &[LabelPair], jobs: &[JobSummary]) {
+    let mut scope = families.scope(JobStatus::ALL.map(|status| with(own, "status", status.name())));
+    let counts = JobStatus::ALL.map(|status| jobs.iter().filter(|job| job.status == status).count() as f64);
+    scope.gauge("weir_jobs", "Jobs the JobManager knows, those that ended lately too.", counts);
+}
+
+fn add_providers(families: &mut Families, own: &[LabelPair], providers: &[ProviderView]) {
+    let mut scope = families.scope(providers.iter().map(|provider| with(own, "provider", &provider.name)));
+    let mut add = |name: &str, help: &str, value: fn(&ProviderView) -> f64| {
+        scope.gauge(&format!("weir_provider_{name}"), help, providers.iter().map(value));
+    };
+    add("pending_workers", "TaskManagers the provider was asked for that have not registered.", |p| {
+        f64::from(p.pending)
+    });
+    add("running_workers", "TaskManagers the provider started that are registered.", |p| f64::from(p.running));
+    add("failing", "Whether the last thing the provider did failed.", |p| {
+        f64::from(u8::from(p.last_failure.is_some()))
+    });
+}
+
+fn add_jobs(families: &mut Families, own: &[LabelPair], jobs: &[&JobView], now: u64) {
+    let labels = |job: &&JobView| {
+        let summary = &job.summary;
+        with(&with(own, "job_id", &summary.id.to_string()), "job_name", &summary.name)
+    };
+    let mut scope = families.scope(jobs.iter().map(labels));
+    let values: Vec<_> = jobs.iter().map(|job| job_metrics(job, now)).collect();
+    scope.flink_values("jobmanager_job", &values);
+    let restarts = jobs.iter().map(|job| f64::from(job.restarts));
+    scope.counter("weir_job_restarts_total", "How often tasks of the job were started again.", restarts);
+    let missing =
+        jobs.iter().map(|job| job.waiting.as_ref().map_or(0, |wait| wait.needed.saturating_sub(wait.granted)));
+    scope.gauge("weir_job_missing_slots", "Slots the job waits for.", missing.map(f64::from));
+}
+
+fn add_tasks(families: &mut Families, own: &[LabelPair], tasks: &[TaskSample]) {
+    let mut scope = families.scope(tasks.iter().map(|task| task_labels(own, task)));
+    for (name, value) in task::METRICS {
+        scope.flink("taskmanager_job_task", name, tasks.iter().map(|task| value(&task.metrics, &task.rates)));
+    }
+    let mut add = |name: &str, help: &str, value: fn(&MetricsSnapshot) -> f64| {
+        scope.counter(&format!("weir_task_{name}_total"), help, tasks.iter().map(|task| value(&task.metrics)));
+    };
+    add("records_in", "Records the attempt has taken in.", |m| m.records_in as f64);
+    add("records_out", "Records the attempt has handed on, by consumer.", |m| m.records_out as f64);
+    add("bytes_in", "Bytes the attempt has received from other processes.", |m| m.bytes_in as f64);
+    add("bytes_out", "Bytes the attempt has sent to other processes.", |m| m.bytes_out as f64);
+    add("busy_seconds", "Time the attempt has worked.", |m| m.busy_nanos as f64 / 1e9);
+    add("idle_seconds", "Time the attempt has waited for input.", |m| m.idle_nanos as f64 / 1e9);
+    add("backpressured_seconds", "Time the attempt has waited for consumers.", |m| m.backpressured_nanos as f64 / 1e9);
 }
 
 /// Flink's labels of a task, in Flink's order.
@@ -128,135 +171,6 @@ fn task_labels(own: &[LabelPair], task: &TaskSample) -> Vec<LabelPair> {
         label("subtask_index", &subtask.to_string()),
     ]);
     labels
-}
-
-/// The families of an exposition, by name.
-#[derive(Debug, Default)]
-struct Families(BTreeMap<String, MetricFamily>);
-
-impl Families {
-    /// Adds values under the names Flink gives them in this scope.
-    fn flink(&mut self, scope: &str, labels: &[LabelPair], values: &Values) {
-        for (name, value) in values {
-            let family = family_name(&format!("flink_{scope}_{name}"));
-            self.add(&family, MetricType::GAUGE, || format!("{name} (scope: {scope})"), labels, *value);
-        }
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, labels: &[LabelPair], value: f64) {
-        self.add(name, MetricType::GAUGE, || help.to_owned(), labels, value);
-    }
-
-    fn counter(&mut self, name: &str, help: &str, labels: &[LabelPair], value: f64) {
-        self.add(name, MetricType::COUNTER, || help.to_owned(), labels, value);
-    }
-
-    fn process(&mut self, labels: &[LabelPair], scope: &str, process: &Values) {
-        if let Some(nanos) = process.get("Status.JVM.CPU.Time") {
-            let name = format!("weir_{scope}_cpu_seconds_total");
-            self.counter(&name, "Processor time of the process.", labels, nanos / 1e9);
-        }
-        let mut build = labels.to_vec();
-        build.push(label("version", env!("CARGO_PKG_VERSION")));
-        self.gauge(&format!("weir_{scope}_info"), "Always 1; tells the version of Weir.", &build, 1.0);
-    }
-
-    fn jobs_by_status(&mut self, labels: &[LabelPair], jobs: &[JobSummary]) {
-        for status in JobStatus::ALL {
-            let mut labels = labels.to_vec();
-            labels.push(label("status", status.name()));
-            let count = jobs.iter().filter(|job| job.status == status).count();
-            self.gauge("weir_jobs", "Jobs the JobManager knows, those that ended lately too.", &labels, count as f64);
-        }
-    }
-
-    fn providers(&mut self, labels: &[LabelPair], providers: &[ProviderView]) {
-        for provider in providers {
-            let mut labels = labels.to_vec();
-            labels.push(label("provider", &provider.name));
-            let failing = f64::from(u8::from(provider.last_failure.is_some()));
-            let values = [
-                (
-                    "pending_workers",
-                    "TaskManagers the provider was asked for that have not registered.",
-                    f64::from(provider.pending),
-                ),
-                (
-                    "running_workers",
-                    "TaskManagers the provider started that are registered.",
-                    f64::from(provider.running),
-                ),
-                ("failing", "Whether the last thing the provider did failed.", failing),
-            ];
-            for (name, help, value) in values {
-                self.gauge(&format!("weir_provider_{name}"), help, &labels, value);
-            }
-        }
-    }
-
-    fn task_counters(&mut self, labels: &[LabelPair], metrics: &MetricsSnapshot) {
-        let seconds = |nanos: u64| nanos as f64 / 1e9;
-        let counters = [
-            ("records_in", "Records the attempt has taken in.", metrics.records_in as f64),
-            ("records_out", "Records the attempt has handed on, by consumer.", metrics.records_out as f64),
-            ("bytes_in", "Bytes the attempt has received from other processes.", metrics.bytes_in as f64),
-            ("bytes_out", "Bytes the attempt has sent to other processes.", metrics.bytes_out as f64),
-            ("busy_seconds", "Time the attempt has worked.", seconds(metrics.busy_nanos)),
-            ("idle_seconds", "Time the attempt has waited for input.", seconds(metrics.idle_nanos)),
-            (
-                "backpressured_seconds",
-                "Time the attempt has waited for consumers.",
-                seconds(metrics.backpressured_nanos),
-            ),
-        ];
-        for (name, help, value) in counters {
-            self.counter(&format!("weir_task_{name}_total"), help, labels, value);
-        }
-    }
-
-    fn add(&mut self, name: &str, of: MetricType, help: impl FnOnce() -> String, labels: &[LabelPair], value: f64) {
-        let family = self.0.entry(name.to_owned()).or_insert_with(|| {
-            let mut family = MetricFamily::default();
-            family.set_name(name.to_owned());
-            family.set_help(help());
-            family.set_field_type(of);
-            family
-        });
-        let mut metric = Metric::from_label(labels.to_vec());
-        if of == MetricType::COUNTER {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
-        }
-        family.mut_metric().push(metric);
-    }
-
-    fn encode(self) -> String {
-        let families: Vec<_> = self.0.into_values().collect();
-        let mut text = String::new();
-        TextEncoder::new()
-            .encode_utf8(&families, &mut text)
-            .expect("every family has a name and a sample, and a String takes everything");
-        text
-    }
-}
-
-/// What does not belong into the name of a family becomes `_`.
-fn family_name(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == ':' { c } else { '_' }).collect()
-}
-
-/// Control characters other than line ends are no part of the format, not even escaped.
-fn label(name: &str, value: &str) -> LabelPair {
-    let clean = |c: char| if c.is_control() && c != '\n' { '_' } else { c };
-    let mut pair = LabelPair::default();
-    pair.set_name(name.to_owned());
-    pair.set_value(value.chars().take(LONGEST_LABEL).map(clean).collect());
-    pair
 }
 
 #[cfg(test)]

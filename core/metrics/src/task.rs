@@ -14,7 +14,9 @@ const BACKPRESSURED: f64 = 0.5;
 
 /// The metrics of a task, without its subtask's number.
 pub fn task_metrics(subtask: &SubtaskView) -> Values {
-    let mut values = values_of(&subtask.metrics, &current_rates(subtask));
+    let rates = current_rates(subtask);
+    let mut values = Values::new();
+    extend(&mut values, METRICS.map(|(name, value)| (name, value(&subtask.metrics, &rates))));
     let entered = |state: ExecutionState| subtask.timestamps[state as usize];
     if let (Some(begun), Some(running)) = (entered(ExecutionState::Initializing), entered(ExecutionState::Running)) {
         values.insert("initializationTime".to_owned(), running.saturating_sub(begun) as f64);
@@ -108,35 +110,34 @@ fn has_one_end(graph: &JobGraph, chain: &JobVertex, vertex: u32) -> bool {
     }
 }
 
-/// Bytes are those that travel between processes; within one, records change hands without becoming bytes.
-pub(crate) fn values_of(metrics: &MetricsSnapshot, rates: &TaskRates) -> Values {
-    let millis = |nanos: u64| (nanos / 1_000_000) as f64;
-    let mut values = Values::new();
-    extend(
-        &mut values,
-        [
-            ("numRecordsIn", metrics.records_in as f64),
-            ("numRecordsInPerSecond", rates.records_in),
-            ("numRecordsOut", metrics.records_out as f64),
-            ("numRecordsOutPerSecond", rates.records_out),
-            ("numBytesIn", metrics.bytes_in as f64),
-            ("numBytesInPerSecond", rates.bytes_in),
-            ("numBytesOut", metrics.bytes_out as f64),
-            ("numBytesOutPerSecond", rates.bytes_out),
-            ("Shuffle.Netty.Input.numBytesInRemote", metrics.bytes_in as f64),
-            ("Shuffle.Netty.Input.numBytesInRemotePerSecond", rates.bytes_in),
-            ("Shuffle.Netty.Input.numBytesInLocal", 0.0),
-            ("Shuffle.Netty.Input.numBytesInLocalPerSecond", 0.0),
-            ("busyTimeMsPerSecond", rates.busy * 1000.0),
-            ("idleTimeMsPerSecond", rates.idle * 1000.0),
-            ("backPressuredTimeMsPerSecond", rates.backpressured * 1000.0),
-            ("isBackPressured", f64::from(u8::from(rates.backpressured >= BACKPRESSURED))),
-            ("accumulateBusyTimeMs", millis(metrics.busy_nanos)),
-            ("accumulateIdleTimeMs", millis(metrics.idle_nanos)),
-            ("accumulateBackPressuredTimeMs", millis(metrics.backpressured_nanos)),
-        ],
-    );
-    values
+type Value = fn(&MetricsSnapshot, &TaskRates) -> f64;
+
+/// The metrics of a task. Bytes are those that travel between processes; within one, records change hands without becoming
+/// bytes.
+pub(crate) const METRICS: [(&str, Value); 19] = [
+    ("numRecordsIn", |m, _| m.records_in as f64),
+    ("numRecordsInPerSecond", |_, r| r.records_in),
+    ("numRecordsOut", |m, _| m.records_out as f64),
+    ("numRecordsOutPerSecond", |_, r| r.records_out),
+    ("numBytesIn", |m, _| m.bytes_in as f64),
+    ("numBytesInPerSecond", |_, r| r.bytes_in),
+    ("numBytesOut", |m, _| m.bytes_out as f64),
+    ("numBytesOutPerSecond", |_, r| r.bytes_out),
+    ("Shuffle.Netty.Input.numBytesInRemote", |m, _| m.bytes_in as f64),
+    ("Shuffle.Netty.Input.numBytesInRemotePerSecond", |_, r| r.bytes_in),
+    ("Shuffle.Netty.Input.numBytesInLocal", |_, _| 0.0),
+    ("Shuffle.Netty.Input.numBytesInLocalPerSecond", |_, _| 0.0),
+    ("busyTimeMsPerSecond", |_, r| r.busy * 1000.0),
+    ("idleTimeMsPerSecond", |_, r| r.idle * 1000.0),
+    ("backPressuredTimeMsPerSecond", |_, r| r.backpressured * 1000.0),
+    ("isBackPressured", |_, r| f64::from(u8::from(r.backpressured >= BACKPRESSURED))),
+    ("accumulateBusyTimeMs", |m, _| millis(m.busy_nanos)),
+    ("accumulateIdleTimeMs", |m, _| millis(m.idle_nanos)),
+    ("accumulateBackPressuredTimeMs", |m, _| millis(m.backpressured_nanos)),
+];
+
+fn millis(nanos: u64) -> f64 {
+    (nanos / 1_000_000) as f64
 }
 
 #[cfg(test)]
