@@ -93,18 +93,12 @@ pub(crate) struct Double(pub(crate) f64);
 
 impl Serialize for Double {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0.is_finite() { serializer.serialize_f64(self.0) } else { serializer.serialize_str(&decimal(self.0)) }
-    }
-}
-
-/// A metric's value as text: without a point if it is a whole number.
-pub(crate) fn decimal(value: f64) -> String {
-    if value == f64::INFINITY {
-        "Infinity".to_owned()
-    } else if value == f64::NEG_INFINITY {
-        "-Infinity".to_owned()
-    } else {
-        value.to_string()
+        match self.0 {
+            number if number.is_finite() => serializer.serialize_f64(number),
+            f64::INFINITY => serializer.serialize_str("Infinity"),
+            f64::NEG_INFINITY => serializer.serialize_str("-Infinity"),
+            _ => serializer.serialize_str("NaN"),
+        }
     }
 }
 
@@ -144,14 +138,6 @@ mod tests {
         assert_eq!(text(f64::INFINITY), r#""Infinity""#);
         assert_eq!(text(1.0), "1.0");
         assert_eq!(text(0.25), "0.25");
-    }
-
-    #[test]
-    fn values_are_decimal_texts() {
-        assert_eq!(decimal(12.0), "12");
-        assert_eq!(decimal(0.5), "0.5");
-        assert_eq!(decimal(f64::NAN), "NaN");
-        assert_eq!(decimal(i64::MIN as f64), "-9223372036854775808");
     }
 
     #[test]

@@ -22,4 +22,4 @@ pub use options::{RestError, RestOptions};
 pub use server::{Leader, RestServer};
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -103,7 +103,9 @@ impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Object<T> {
         }
         let bytes = body::collect(request.into_body(), api.options.max_content_length).await?;
         let text = bytes.trim_ascii();
-        let object = serde_json::from_slice(if text.is_empty() { b"{}" } else { text });
+        // As a map first: serde would also take a list for an object.
+        let object = serde_json::from_slice::<serde_json::Map<_, _>>(if text.is_empty() { b"{}" } else { text });
+        let object = object.and_then(|fields| serde_json::from_value(fields.into()));
         object.map(Object).map_err(|error| {
             let name = std::any::type_name::<T>().rsplit("::").next().unwrap_or_default();
             ApiError::bad_request(format!("Request did not match expected format {name}. {error}"))

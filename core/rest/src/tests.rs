@@ -1,0 +1,8 @@
+//! The whole server against a cluster that is made up.
+
+mod fake;
+mod golden;
+mod limits;
+mod routes;
+mod sockets;
+mod submission;
