@@ -1,11 +1,37 @@
-//! The machine.
+//! The machine: what it knows, and which method deals with what.
+//!
+//! `coordinator.rs` deals with the coordinator process, `scheduling.rs` with slots, `preparing.rs` with worker processes until
+//! their tasks are deployed, `reports.rs` with what comes from TaskManagers after that, `losses.rs` with workers and TaskManagers
+//! that are gone, `ending.rs` with the end. All of them tell the scheduler, and [`JobMaster::perform`] does what it asks for.
 
+mod coordinator;
+mod deployment;
+mod ending;
+mod history;
+mod losses;
+mod preparing;
+mod reports;
+mod scheduling;
+mod slots;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod view;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use weir_model::{ExecutionState, InvalidJobGraph, JobStatus, JobSummary, JobView};
-use weir_scheduler::ExecutionGraph;
+use weir_model::{DeploymentId, FromTaskManager, InvalidJobGraph, JobStatus, SlotWait, TaskManagerId, ToTaskManager};
+use weir_scheduler::{Effect, Event, ExecutionGraph, JobScheduler, SchedulerOptions, SlotSharing};
 
-use crate::{JobMasterEffect, JobMasterEvent, JobMasterOptions, JobSpec};
+use self::coordinator::Coordinator;
+use self::deployment::Deployment;
+use self::history::FailureHistory;
+use self::slots::SlotPool;
+use self::tasks::TaskTable;
+use self::timers::{Timer, Timers};
+use crate::{JobMasterEffect, JobMasterEvent, JobMasterOptions, JobSpec, ToCoordinator};
 
 /// Decides everything about one job from its graph to its end.
 ///
@@ -16,50 +42,150 @@ pub struct JobMaster {
     spec: JobSpec,
     options: JobMasterOptions,
     accepted: Duration,
+    ended: Option<Duration>,
+    /// When the job entered its status.
+    status_since: Duration,
+    /// How long it was in each status, of stays that have ended.
+    stays: [Duration; JobStatus::ALL.len()],
+    scheduler: JobScheduler,
+    sharing: SlotSharing,
+    coordinator: Coordinator,
+    slots: SlotPool,
+    /// Whether the ResourceManager knows of the job.
+    declared: bool,
+    /// What the ResourceManager last said, while tasks wait for slots.
+    waiting: Option<SlotWait>,
+    /// Deployments that are not over, by number.
+    deployments: BTreeMap<u32, Deployment>,
+    tasks: TaskTable,
+    history: FailureHistory,
+    timers: Timers,
+}
+
+/// The effects of one event, and when it happened.
+#[derive(Debug)]
+struct Outbox {
+    now: Duration,
+    effects: Vec<JobMasterEffect>,
+}
+
+impl Outbox {
+    fn push(&mut self, effect: JobMasterEffect) {
+        self.effects.push(effect);
+    }
+
+    fn coordinator(&mut self, message: ToCoordinator) {
+        self.push(JobMasterEffect::Coordinator(message));
+    }
+
+    fn task_manager(&mut self, id: &TaskManagerId, message: ToTaskManager) {
+        self.push(JobMasterEffect::TaskManager { id: id.clone(), message });
+    }
 }
 
 impl JobMaster {
     /// A job in status CREATED, accepted at `now`. Fails if the graph is not a valid one.
     pub fn new(spec: JobSpec, options: JobMasterOptions, now: Duration) -> Result<Self, InvalidJobGraph> {
-        ExecutionGraph::new(&spec.graph)?;
-        Ok(Self { spec, options, accepted: now })
+        let graph = ExecutionGraph::new(&spec.graph)?;
+        let sharing = SlotSharing::of(&graph);
+        let scheduler_options = SchedulerOptions {
+            cancellation_timeout: options.cancellation_timeout,
+            restart_strategy: options.restart_strategy.clone(),
+            failover: options.failover,
+            seed: options.seed,
+        };
+        Ok(Self {
+            accepted: now,
+            ended: None,
+            status_since: now,
+            stays: [Duration::ZERO; JobStatus::ALL.len()],
+            coordinator: Coordinator::default(),
+            slots: SlotPool::new(sharing.slots_needed()),
+            sharing,
+            declared: false,
+            waiting: None,
+            deployments: BTreeMap::new(),
+            tasks: TaskTable::new(graph.task_count()),
+            history: FailureHistory::new(options.history_size),
+            timers: Timers::default(),
+            scheduler: JobScheduler::new(graph, scheduler_options),
+            spec,
+            options,
+        })
     }
 
     /// Takes in an event and says what to do, in this order. `now` is the time since 1970-01-01 UTC and never goes back.
     pub fn on_event(&mut self, event: JobMasterEvent, now: Duration) -> Vec<JobMasterEffect> {
-        let _ = (event, now);
-        Vec::new()
+        let mut out = Outbox { now, effects: Vec::new() };
+        if self.ended.is_some() {
+            // Messages that were on their way when the job ended.
+            return out.effects;
+        }
+        match event {
+            JobMasterEvent::Start => self.on_start(&mut out),
+            JobMasterEvent::Coordinator(message) => self.on_coordinator(message, &mut out),
+            JobMasterEvent::ResourceManager(message) => self.on_resource_manager(message, &mut out),
+            JobMasterEvent::TaskManager { id, message } => self.on_task_manager(&id, message, &mut out),
+            JobMasterEvent::CancelRequested => self.tell(Event::CancelRequested, &mut out),
+            JobMasterEvent::Timer { id } => self.on_timer(id, &mut out),
+        }
+        out.effects
     }
 
-    /// The job in one line.
-    pub fn summary(&self) -> JobSummary {
-        JobSummary {
-            id: self.spec.id,
-            name: self.spec.graph.name.clone(),
-            status: JobStatus::Created,
-            start: self.accepted.as_millis() as u64,
-            end: None,
-            last_modification: self.accepted.as_millis() as u64,
-            tasks: [0; ExecutionState::ALL.len()],
-            bounded: self.spec.graph.is_bounded(),
+    fn on_task_manager(&mut self, id: &TaskManagerId, message: FromTaskManager, out: &mut Outbox) {
+        let DeploymentId { job, number } = message.deployment();
+        // Of a deployment that is over, or of a TaskManager that has no part in it: nothing of it matters any more.
+        let Some(deployment) = self.deployments.get(&number).filter(|_| job == self.spec.id) else { return };
+        let Some(worker) = deployment.active_worker_on(id) else { return };
+        match message {
+            FromTaskManager::WorkerReady { data_address, .. } => {
+                self.on_worker_ready(number, worker, data_address, out)
+            }
+            FromTaskManager::TasksChanged { changes, .. } => self.on_tasks_changed(number, worker, changes, out),
+            FromTaskManager::SplitRequested { task, .. } => self.on_split_requested(number, worker, task, out),
+            FromTaskManager::MetricsReported { tasks, .. } => self.on_metrics(number, worker, &tasks, out.now),
+            FromTaskManager::WorkerEnded { reason, .. } => self.on_worker_lost(number, worker, &reason, out),
         }
     }
 
-    /// Everything that can be shown of the job. Takes time and memory by tasks.
-    pub fn view(&self) -> JobView {
-        JobView {
-            summary: self.summary(),
-            graph: self.spec.graph.clone(),
-            artifact: Some(self.spec.launch.artifact.clone()),
-            timestamps: [None; JobStatus::ALL.len()],
-            time_in_status: [0; JobStatus::ALL.len()],
-            configuration: self.spec.configuration.clone(),
-            restart_strategy: self.options.restart_strategy.describe(),
-            restarts: 0,
-            vertices: Vec::new(),
-            failures: Vec::new(),
-            failures_truncated: false,
-            waiting: None,
+    fn on_timer(&mut self, id: u64, out: &mut Outbox) {
+        match self.timers.take(id) {
+            Some(Timer::Scheduler { generation }) => self.tell(Event::Timer { generation }, out),
+            Some(Timer::Slots { deployment }) => self.on_slot_timeout(deployment, out),
+            Some(Timer::Workers { deployment }) => self.on_worker_timeout(deployment, out),
+            // Rung twice.
+            None => {}
         }
+    }
+
+    /// Tells the scheduler and does what it asks for.
+    fn tell(&mut self, event: Event, out: &mut Outbox) {
+        for effect in self.scheduler.on_event(event, out.now) {
+            self.perform(effect, out);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect, out: &mut Outbox) {
+        match effect {
+            Effect::JobStatusChanged { from, to } => {
+                self.stays[from as usize] += out.now.saturating_sub(self.status_since);
+                self.status_since = out.now;
+                out.push(JobMasterEffect::StatusChanged { from, to });
+            }
+            Effect::FailureRecorded { first, record } => self.remember(first, record),
+            Effect::Schedule { deployment, tasks } => self.schedule(deployment, tasks, out),
+            Effect::Unschedule { deployment } => self.unschedule(deployment, out),
+            Effect::Deploy(workers) => self.deploy(&workers, out),
+            Effect::CancelTasks(workers) => self.cancel_tasks(workers, out),
+            Effect::KillWorkers(workers) => self.kill_workers(&workers, out),
+            Effect::ScheduleTimer { generation, at } => self.timers.set(Timer::Scheduler { generation }, at, out),
+            Effect::Commit => out.coordinator(ToCoordinator::Commit),
+            Effect::DiscardOutput => self.discard(out),
+            Effect::JobEnded(report) => self.end(report, out),
+        }
+    }
+
+    fn deployment_id(&self, number: u32) -> DeploymentId {
+        DeploymentId { job: self.spec.id, number }
     }
 }

@@ -8,6 +8,8 @@ mod event;
 mod job_master;
 mod report;
 mod spec;
+#[cfg(test)]
+mod testing;
 
 pub use event::{FromCoordinator, JobMasterEffect, JobMasterEvent, ToCoordinator};
 pub use job_master::JobMaster;

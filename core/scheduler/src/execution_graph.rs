@@ -153,14 +153,14 @@ impl ExecutionGraph {
         format!("{} ({}/{})", vertex.name, task.subtask + 1, vertex.key_groups.parallelism)
     }
 
-    /// The task's position in [`Self::tasks`].
-    pub(crate) fn index_of(&self, task: TaskId) -> usize {
+    /// The position in [`Self::tasks`] of a task of the job.
+    pub fn index_of(&self, task: TaskId) -> usize {
         debug_assert!(self.contains(task), "{task:?}");
         (self.first_task[task.vertex as usize] + task.subtask) as usize
     }
 
-    /// The task at a position in [`Self::tasks`].
-    pub(crate) fn task_at(&self, index: u32) -> TaskId {
+    /// The task at a position in [`Self::tasks`], which must be below [`Self::task_count`].
+    pub fn task_at(&self, index: u32) -> TaskId {
         debug_assert!(index < self.task_count(), "{index}");
         // Every vertex has a task, so no two begin at the same position.
         let vertex = self.first_task.partition_point(|&first| first <= index) - 1;

@@ -1,0 +1,202 @@
+//! The coordinator process: opened before anything else, told of restarts, replaced when it is lost.
+
+use std::collections::VecDeque;
+
+use weir_model::{FailureKind, JobStatus, TaskFailure, TaskId, ToTaskManager};
+use weir_scheduler::Event;
+
+use super::{JobMaster, Outbox};
+use crate::{FromCoordinator, ToCoordinator};
+
+/// What is known of the coordinator process.
+#[derive(Debug, Default)]
+pub(super) struct Coordinator {
+    state: State,
+    /// How often it was asked to open inputs and outputs.
+    openings: u32,
+    /// Deployments whose tasks it was told to reset and has not, in that order.
+    resets: VecDeque<u32>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    /// The process is up; inputs and outputs are not open.
+    #[default]
+    Up,
+    Opening,
+    Open,
+    Lost,
+    /// Another process was asked for.
+    Restarting,
+}
+
+impl Coordinator {
+    pub(super) fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Whether there is a process, or will be.
+    pub(super) fn exists(&self) -> bool {
+        self.state != State::Lost
+    }
+
+    /// Whether it may have written something aside.
+    pub(super) fn has_opened(&self) -> bool {
+        matches!(self.state, State::Opening | State::Open)
+    }
+
+    pub(super) fn openings(&self) -> u32 {
+        self.openings
+    }
+}
+
+impl JobMaster {
+    pub(super) fn on_start(&mut self, out: &mut Outbox) {
+        // Otherwise it was started before.
+        if self.coordinator.openings == 0 && self.coordinator.state == State::Up {
+            self.open(out);
+        }
+    }
+
+    pub(super) fn on_coordinator(&mut self, message: FromCoordinator, out: &mut Outbox) {
+        match message {
+            FromCoordinator::Opened(result) => self.on_opened(result, out),
+            FromCoordinator::SplitAnswer { task, answer } => self.on_split_answer(task, answer, out),
+            FromCoordinator::TasksReset(result) => self.on_tasks_reset(result, out),
+            FromCoordinator::CommitDone(result) => {
+                let failure = |message| TaskFailure::new(FailureKind::Sink, message);
+                self.tell(Event::CommitDone(result.map_err(failure)), out);
+            }
+            FromCoordinator::Started => self.on_coordinator_started(out),
+            FromCoordinator::Lost { reason } => self.on_coordinator_lost(&reason, out),
+        }
+    }
+
+    /// Names this run of the job; another one after the coordinator was opened anew.
+    pub(super) fn run_id(&self) -> String {
+        format!("{}-{}", self.spec.id, self.coordinator.openings())
+    }
+
+    fn open(&mut self, out: &mut Outbox) {
+        self.coordinator.state = State::Opening;
+        self.coordinator.openings += 1;
+        out.coordinator(ToCoordinator::Open { run_id: self.run_id() });
+    }
+
+    fn on_opened(&mut self, result: Result<(), String>, out: &mut Outbox) {
+        if self.coordinator.state != State::Opening {
+            // Answered twice.
+            return;
+        }
+        let first = self.scheduler.status() == JobStatus::Created;
+        match result {
+            Ok(()) => {
+                self.coordinator.state = State::Open;
+                if first {
+                    self.declare_requirements(self.sharing.slots_needed(), out);
+                    self.tell(Event::Start, out);
+                }
+                self.deploy_what_is_ready(out);
+            }
+            // What cannot work at all is not tried again; what has worked may only be out of reach for a while.
+            Err(message) if first => {
+                self.tell(Event::FatalFailure(TaskFailure::new(FailureKind::Job, message)), out);
+            }
+            Err(message) => {
+                self.coordinator.state = State::Up;
+                self.tell(Event::GlobalFailure(TaskFailure::new(FailureKind::Job, message)), out);
+            }
+        }
+    }
+
+    /// Brings the coordinator to where a deployment with these tasks can follow. Whether nothing remains to be awaited from it
+    /// but that it is open.
+    pub(super) fn reset_coordinator(&mut self, deployment: u32, tasks: &[TaskId], out: &mut Outbox) -> bool {
+        match self.coordinator.state {
+            State::Open if deployment == 0 => true,
+            State::Open => {
+                let all = tasks.len() == self.scheduler.graph().task_count() as usize;
+                self.coordinator.resets.push_back(deployment);
+                out.coordinator(ToCoordinator::ResetTasks { tasks: if all { Vec::new() } else { tasks.to_vec() } });
+                false
+            }
+            // Opening it anew resets everything; and as it is not open, everything is what starts again.
+            State::Up => {
+                self.open(out);
+                true
+            }
+            State::Lost => {
+                self.coordinator.state = State::Restarting;
+                out.coordinator(ToCoordinator::Restart);
+                true
+            }
+            State::Opening | State::Restarting => true,
+        }
+    }
+
+    fn on_tasks_reset(&mut self, result: Result<(), String>, out: &mut Outbox) {
+        // None is awaited if the answer came twice.
+        let Some(number) = self.coordinator.resets.pop_front() else { return };
+        // It may have been given up meanwhile.
+        let Some(deployment) = self.deployments.get_mut(&number) else { return };
+        let all = deployment.tasks.len() == self.scheduler.graph().task_count() as usize;
+        match result {
+            Ok(()) => {
+                deployment.reset = true;
+                self.deploy_if_ready(number, out);
+            }
+            Err(message) => {
+                let message = format!("the coordinator could not start tasks over: {message}");
+                let failure = TaskFailure::new(FailureKind::Source, message);
+                // Starting everything over may still work; when that was what failed, nothing is left to try.
+                let event = if all { Event::FatalFailure(failure) } else { Event::GlobalFailure(failure) };
+                self.tell(event, out);
+            }
+        }
+    }
+
+    fn on_split_answer(&mut self, task: TaskId, answer: Vec<u8>, out: &mut Outbox) {
+        if !self.scheduler.graph().contains(task) {
+            // Nobody asked.
+            return;
+        }
+        let entry = self.tasks.get_mut(self.scheduler.graph().index_of(task));
+        // Otherwise nobody asked, or the task has been started again since; then the split is handed out again.
+        if !std::mem::take(&mut entry.awaits_split) {
+            return;
+        }
+        let Some(location) = entry.location.clone() else { return };
+        let deployment = self.deployment_id(self.scheduler.deployment_of(task));
+        out.task_manager(&location.task_manager, ToTaskManager::SplitAnswer { deployment, task, answer });
+    }
+
+    fn on_coordinator_started(&mut self, out: &mut Outbox) {
+        // Otherwise nobody asked for it.
+        if self.coordinator.state == State::Restarting {
+            self.open(out);
+        }
+    }
+
+    fn on_coordinator_lost(&mut self, reason: &str, out: &mut Outbox) {
+        if self.coordinator.state == State::Lost {
+            // Known already.
+            return;
+        }
+        self.coordinator.state = State::Lost;
+        self.coordinator.resets.clear();
+        let failure = |message: String| TaskFailure::new(FailureKind::Worker, message);
+        if self.scheduler.is_committing() {
+            let message = format!(
+                "the job's coordinator process was lost while it made the output visible, so it is not known how much of the \
+                 output is visible; look at the output before the job is run again: {reason}"
+            );
+            return self.tell(Event::CommitDone(Err(failure(message))), out);
+        }
+        let message = format!("the job's coordinator process was lost: {reason}");
+        if self.scheduler.status() == JobStatus::Created {
+            return self.tell(Event::FatalFailure(failure(message)), out);
+        }
+        // What it knew of splits and finished tasks is gone, so everything starts over, and a new one with it.
+        self.tell(Event::GlobalFailure(failure(message)), out);
+    }
+}

@@ -1,0 +1,133 @@
+//! What TaskManagers report of running tasks.
+
+use std::time::Duration;
+
+use weir_model::{ExecutionState, FailureKind, MetricsSnapshot, TaskChange, TaskFailure, TaskId, ToTaskManager};
+use weir_scheduler::{Event, WorkerTasks};
+
+use super::deployment::Deployment;
+use super::{JobMaster, Outbox};
+use crate::ToCoordinator;
+
+impl JobMaster {
+    pub(super) fn on_tasks_changed(&mut self, number: u32, worker: u32, changes: Vec<TaskChange>, out: &mut Outbox) {
+        for change in changes {
+            // One change can end the deployment or the job, and what follows is no longer of interest.
+            if self.deployments.get(&number).is_some_and(Deployment::is_deployed) {
+                self.on_task_changed(number, worker, change, out);
+            }
+        }
+    }
+
+    fn on_task_changed(&mut self, number: u32, worker: u32, change: TaskChange, out: &mut Outbox) {
+        let TaskChange { task, state, failure, committables } = change;
+        if self.scheduler.graph().contains(task) {
+            if !self.runs(number, worker, task) {
+                // It has ended, or runs again elsewhere.
+                return;
+            }
+            let wanted = state == ExecutionState::Finished
+                && self.scheduler.state_of(task) != ExecutionState::Canceling
+                && !committables.is_empty();
+            if wanted {
+                out.coordinator(ToCoordinator::AddCommittables { task, committables });
+            }
+            if state.is_terminal() {
+                self.count_end(number, worker, out);
+            }
+        }
+        let deployment = number;
+        let event = match state {
+            ExecutionState::Initializing => Event::TaskInitializing { deployment, task },
+            ExecutionState::Running => Event::TaskRunning { deployment, task },
+            ExecutionState::Finished => Event::TaskFinished { deployment, task },
+            ExecutionState::Canceled => Event::TaskCanceled { deployment, task },
+            ExecutionState::Failed => {
+                let unknown = || TaskFailure::new(FailureKind::Worker, "the task failed without saying why");
+                Event::TaskFailed { deployment, task, failure: failure.unwrap_or_else(unknown) }
+            }
+            // Workers report these never: they are the scheduler's own.
+            ExecutionState::Created
+            | ExecutionState::Scheduled
+            | ExecutionState::Deploying
+            | ExecutionState::Canceling
+            | ExecutionState::Reconciling => return,
+        };
+        self.tell(event, out);
+    }
+
+    /// Whether a task of the job is in this worker's hands and has not ended.
+    fn runs(&self, number: u32, worker: u32, task: TaskId) -> bool {
+        let entry = self.tasks.get(self.scheduler.graph().index_of(task));
+        self.scheduler.deployment_of(task) == number
+            && entry.worker == worker
+            && !self.scheduler.state_of(task).is_terminal()
+    }
+
+    /// Counts the end of one of a worker's tasks; after the last one the worker may leave.
+    fn count_end(&mut self, number: u32, worker: u32, out: &mut Outbox) {
+        let id = self.deployment_id(number);
+        let Some(deployment) = self.deployments.get_mut(&number) else { return };
+        let data = &mut deployment.workers[worker as usize];
+        data.remaining = data.remaining.saturating_sub(1);
+        if data.remaining == 0 && data.active {
+            out.task_manager(&data.location.task_manager, ToTaskManager::ReleaseWorker { deployment: id });
+            self.leave(number, worker);
+        }
+    }
+
+    /// Loses interest in a worker, and in its deployment with the last one.
+    pub(super) fn leave(&mut self, number: u32, worker: u32) {
+        if self.deployments.get_mut(&number).is_some_and(|deployment| deployment.leave(worker)) {
+            self.deployments.remove(&number);
+        }
+    }
+
+    pub(super) fn on_split_requested(&mut self, number: u32, worker: u32, task: TaskId, out: &mut Outbox) {
+        let running = self.scheduler.graph().contains(task)
+            && self.runs(number, worker, task)
+            && matches!(
+                self.scheduler.state_of(task),
+                ExecutionState::Deploying | ExecutionState::Initializing | ExecutionState::Running
+            );
+        // A task that is to stop needs nothing more, and without a coordinator all are to.
+        if !running || !self.coordinator.is_open() {
+            return;
+        }
+        let entry = self.tasks.get_mut(self.scheduler.graph().index_of(task));
+        // A request that came twice must not take two splits.
+        if !std::mem::replace(&mut entry.awaits_split, true) {
+            out.coordinator(ToCoordinator::SplitRequest { task });
+        }
+    }
+
+    pub(super) fn on_metrics(&mut self, number: u32, worker: u32, tasks: &[(TaskId, MetricsSnapshot)], now: Duration) {
+        for &(task, metrics) in tasks {
+            if !self.scheduler.graph().contains(task) || self.scheduler.deployment_of(task) != number {
+                // It runs again elsewhere.
+                continue;
+            }
+            let entry = self.tasks.get_mut(self.scheduler.graph().index_of(task));
+            if entry.worker == worker {
+                entry.report(metrics, now);
+            }
+        }
+    }
+
+    /// Tells workers to stop tasks.
+    pub(super) fn cancel_tasks(&mut self, workers: Vec<WorkerTasks>, out: &mut Outbox) {
+        for WorkerTasks { deployment, worker, tasks } in workers {
+            let id = self.deployment_id(deployment);
+            // A worker that is gone has no tasks to stop.
+            let Some(data) = self.deployments.get(&deployment).map(|data| &data.workers[worker as usize]) else {
+                continue;
+            };
+            if data.active {
+                let all = tasks.len() == data.remaining as usize;
+                let message =
+                    ToTaskManager::CancelTasks { deployment: id, tasks: if all { Vec::new() } else { tasks } };
+                out.task_manager(&data.location.task_manager, message);
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! From a schedule to slots.
+
+use std::fmt::Write;
+
+use weir_model::{FailureKind, FromResourceManager, SlotWait, TaskFailure, TaskId, ToResourceManager};
+use weir_scheduler::Event;
+
+use super::deployment::{Deployment, Phase};
+use super::timers::Timer;
+use super::{JobMaster, Outbox};
+use crate::JobMasterEffect;
+
+impl JobMaster {
+    pub(super) fn declare_requirements(&mut self, slots: u32, out: &mut Outbox) {
+        self.declared = true;
+        out.push(JobMasterEffect::ResourceManager(ToResourceManager::DeclareRequirements {
+            job: self.spec.id,
+            name: self.spec.graph.name.clone(),
+            slots,
+        }));
+    }
+
+    pub(super) fn on_resource_manager(&mut self, message: FromResourceManager, out: &mut Outbox) {
+        match message {
+            FromResourceManager::SlotsGranted(grants) => {
+                let surplus = self.slots.grant(grants);
+                if !surplus.is_empty() {
+                    let job = self.spec.id;
+                    out.push(JobMasterEffect::ResourceManager(ToResourceManager::ReleaseSlots { job, slots: surplus }));
+                }
+                self.prepare_what_has_slots(out);
+            }
+            FromResourceManager::TaskManagerLost { id, reason } => self.on_task_manager_lost(&id, &reason, out),
+            FromResourceManager::Waiting(wait) => self.on_waiting(wait, out),
+        }
+    }
+
+    /// The scheduler wants tasks to be started.
+    pub(super) fn schedule(&mut self, number: u32, tasks: Vec<TaskId>, out: &mut Outbox) {
+        for &task in &tasks {
+            self.tasks.renew(self.scheduler.graph().index_of(task));
+        }
+        let reset = self.reset_coordinator(number, &tasks, out);
+        let mut slots: Vec<u32> = tasks.iter().map(|&task| self.sharing.slot_of(task)).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        self.deployments.insert(number, Deployment::new(tasks, slots, reset));
+        if !self.prepare_if_slots(number, out) {
+            let at = out.now.saturating_add(self.options.slot_request_timeout);
+            self.timers.set(Timer::Slots { deployment: number }, at, out);
+        }
+    }
+
+    fn prepare_what_has_slots(&mut self, out: &mut Outbox) {
+        let waiting = self.deployments.iter().filter(|(_, deployment)| deployment.is_waiting());
+        for number in waiting.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.prepare_if_slots(number, out);
+        }
+        self.forget_wait_if_over();
+    }
+
+    /// Has a deployment's workers started if all its slots are there. Whether they are.
+    fn prepare_if_slots(&mut self, number: u32, out: &mut Outbox) -> bool {
+        let Some(deployment) = self.deployments.get(&number) else { return false };
+        let placed = self.slots.place(&deployment.slots, &self.sharing);
+        if placed {
+            self.prepare(number, out);
+        }
+        placed
+    }
+
+    fn on_waiting(&mut self, wait: SlotWait, out: &mut Outbox) {
+        if !self.waits_for_slots() {
+            // The slots were granted meanwhile.
+            return;
+        }
+        let never = wait.never.clone();
+        self.waiting = Some(wait);
+        if let Some(sentence) = never {
+            self.tell(Event::FatalFailure(TaskFailure::new(FailureKind::Job, sentence)), out);
+        }
+    }
+
+    pub(super) fn waits_for_slots(&self) -> bool {
+        self.deployments.values().any(Deployment::is_waiting)
+    }
+
+    pub(super) fn forget_wait_if_over(&mut self) {
+        if !self.waits_for_slots() {
+            self.waiting = None;
+        }
+    }
+
+    pub(super) fn on_slot_timeout(&mut self, number: u32, out: &mut Outbox) {
+        if !self.deployments.get(&number).is_some_and(Deployment::is_waiting) {
+            // It got them, or was given up.
+            return;
+        }
+        let failure = TaskFailure::new(FailureKind::Job, self.explain_slot_timeout());
+        self.tell(Event::DeploymentFailed { deployment: number, task: None, failure }, out);
+    }
+
+    /// What Flink calls NoResourceAvailableException.
+    fn explain_slot_timeout(&self) -> String {
+        let (needed, granted) = (self.sharing.slots_needed(), self.slots.granted());
+        let timeout = self.options.slot_request_timeout;
+        let mut text = format!(
+            "not enough slots: the job needs {needed} and got {granted} within {timeout:?} (slot.request.timeout)"
+        );
+        if let Some(wait) = &self.waiting {
+            let (available, pending) = (wait.available, wait.pending);
+            // Writing to a String does not fail.
+            let _ = write!(text, "; {available} are free, {pending} are to come with TaskManagers asked for");
+            for reason in &wait.reasons {
+                let _ = write!(text, "; {reason}");
+            }
+        }
+        text
+    }
+
+    /// The scheduler does not want these tasks to be started after all.
+    pub(super) fn unschedule(&mut self, number: u32, out: &mut Outbox) {
+        let Some(deployment) = self.deployments.remove(&number) else { return };
+        if let Phase::Preparing(_) = deployment.phase {
+            for worker in deployment.workers.iter().filter(|worker| worker.active) {
+                let reason = "its deployment was given up".to_owned();
+                self.kill(number, &worker.location.task_manager, reason, out);
+            }
+        }
+        self.forget_wait_if_over();
+    }
+}
