@@ -123,8 +123,12 @@ unsafe extern "C" fn describe<E: Exported>(out: *const Output) -> i32 {
 }
 
 /// What a handle points to.
-struct Opened {
-    provider: Mutex<Option<Box<dyn Provider>>>,
+struct Opened(Mutex<Guarded>);
+
+struct Guarded {
+    provider: Box<dyn Provider>,
+    /// While a request is taken, and after a panic: nobody knows then what state the provider is in, so it is not used again.
+    broken: bool,
 }
 
 unsafe extern "C" fn open<E: Exported>(
@@ -149,7 +153,7 @@ unsafe extern "C" fn open<E: Exported>(
         let provider = E::factory().open(OpenRequest::from(request), sink(told.clone()));
         let provider = provider.map_err(|error| error.to_string())?;
         told.armed.store(true, Ordering::Release);
-        let opened = Box::new(Opened { provider: Mutex::new(Some(provider)) });
+        let opened = Box::new(Opened(Mutex::new(Guarded { provider, broken: false })));
         // SAFETY: not null; the host lends it for the call.
         unsafe { *handle = Box::into_raw(opened).cast() };
         Ok(())
@@ -164,11 +168,13 @@ unsafe extern "C" fn request(handle: *mut c_void, request: *const u8, len: usize
         let Some(request) = ProviderRequest::from_wire(message).map_err(|error| error.to_string())? else {
             return Ok(());
         };
-        let mut provider = opened.provider.lock().unwrap_or_else(PoisonError::into_inner);
-        // Taken out while it works: after a panic nobody knows what state it is in, so it is not used again.
-        let mut working = provider.take().ok_or("the provider panicked earlier and is not used any more")?;
-        working.request(request);
-        *provider = Some(working);
+        let mut guarded = opened.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if guarded.broken {
+            return Err("the provider panicked earlier and is not used any more".to_owned());
+        }
+        guarded.broken = true;
+        guarded.provider.request(request);
+        guarded.broken = false;
         Ok(())
     })
 }

@@ -122,13 +122,15 @@ struct Handle {
 unsafe impl Send for Handle {}
 
 impl Handle {
-    fn request(&self, bytes: &[u8]) -> Result<(), String> {
-        let Some(request) = self.table.request else { return Err("its function request is null".to_owned()) };
+    /// An error says what the plugin said, and whether it is of no use any more.
+    fn request(&self, bytes: &[u8]) -> Result<(), (String, bool)> {
+        let Some(request) = self.table.request else { return Err(("its function request is null".to_owned(), true)) };
         let mut error = Vec::new();
         let output = Output::into_vec(&mut error);
         // SAFETY: the handle came from this table's open and is not closed; bytes and output live through the call.
         let code = unsafe { request(self.raw, bytes.as_ptr(), bytes.len(), &output) };
-        if code == abi::OK { Ok(()) } else { Err(failure_text(code, &error)) }
+        // After a panic nobody knows what state a provider is in.
+        if code == abi::OK { Ok(()) } else { Err((failure_text(code, &error), code == abi::PANICKED)) }
     }
 
     fn close(self) -> Result<(), String> {
@@ -252,9 +254,9 @@ impl Shared {
             let bytes = proto::Request::from(call.request).encode_to_vec();
             let result = handle.request(&bytes);
             self.returned();
-            if let Err(problem) = result {
+            if let Err((problem, fatal)) = result {
                 let message = format!("the provider plugin {} failed in {}: {problem}", self.gate.plugin, call.name);
-                self.gate.tell(ProviderEvent::Failed { message, fatal: false });
+                self.gate.tell(ProviderEvent::Failed { message, fatal });
             }
         }
         if let Err(problem) = handle.close() {

@@ -234,6 +234,11 @@ impl LoadedPlugin {
     pub fn info(&self) -> &PluginInfo {
         &self.info
     }
+
+    /// Changes how long calls to providers that are opened from now on may take.
+    pub fn set_deadline(&mut self, deadline: Duration) {
+        self.options.deadline = deadline;
+    }
 }
 
 impl std::fmt::Debug for LoadedPlugin {

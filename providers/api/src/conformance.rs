@@ -71,7 +71,7 @@ impl Setup {
                 id: TaskManagerId::new("template"),
                 resources: ResourceProfile::default(),
                 slots: 2,
-                command: shell("while :; do sleep 1000; done"),
+                command: shell("exec sleep 1000000"),
                 environment: BTreeMap::new(),
                 files: Vec::new(),
             },
