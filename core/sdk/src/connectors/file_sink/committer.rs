@@ -63,7 +63,12 @@ impl FileCommitter {
         for part in parts {
             self.check(part)?;
         }
+        if !parts.iter().any(|part| self.staged(part).exists()) && self.directory.old.is_empty() {
+            // All of it was published by an earlier attempt, or there is nothing.
+            return self.complete();
+        }
         self.directory.move_old_aside()?;
+        self.directory.publishing(parts.iter().map(|part| part.name.as_str()))?;
         for part in parts {
             let to = self.directory.path.join(&part.name);
             if publish(&self.staged(part), &to)? {
@@ -71,7 +76,12 @@ impl FileCommitter {
             }
         }
         self.directory.sync()?;
+        self.directory.published()?;
         self.published.clear();
+        self.complete()
+    }
+
+    fn complete(&mut self) -> Result<(), OutputError> {
         self.directory.committed()?;
         // Fails while writers are already at the next files, whose turn it is then.
         let _ = fs::remove_dir(&self.directory.staging);

@@ -14,6 +14,13 @@ const STAGING: &str = ".weir-";
 /// Below the staging directory: files that a commit is replacing.
 const REPLACED: &str = "replaced";
 
+/// Below the staging directory: names of the files that a commit is making visible, one a line. Whoever finds it takes them
+/// back, because that commit was interrupted.
+const PUBLISHING: &str = "publishing";
+
+/// What the list is called once all of them are visible: nothing is taken back any more.
+const PUBLISHED: &str = "published";
+
 /// Where the files of a run are written before they are published.
 pub(super) fn staging(output: &Path, run_id: &str) -> PathBuf {
     output.join(format!("{STAGING}{}", run_id.replace('/', "-")))
@@ -77,11 +84,44 @@ impl OutputDirectory {
             if !name.starts_with(STAGING) || name == LOCK || !leftover.is_dir() {
                 continue;
             }
-            // Killed in the middle of replacing old files: those that were not replaced yet are put back.
-            restore(&leftover.join(REPLACED), &self.path)?;
+            if !leftover.join(PUBLISHED).exists() {
+                // Killed before or in the middle of its commit: nothing of it stays, and what it was replacing is put back.
+                self.take_back(&leftover.join(PUBLISHING))?;
+                restore(&leftover.join(REPLACED), &self.path)?;
+            }
             fs::remove_dir_all(&leftover).map_err(OutputError::io(&leftover, "removed"))?;
         }
         Ok(())
+    }
+
+    /// Removes the files that an interrupted commit has made visible.
+    fn take_back(&self, list: &Path) -> Result<(), OutputError> {
+        let names = match fs::read_to_string(list) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            names => names.map_err(OutputError::io(list, "read"))?,
+        };
+        for name in names.lines().filter(|name| is_part(name)) {
+            let path = self.path.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                result => result.map_err(OutputError::io(&path, "removed"))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what a commit is about to make visible. None of these names is taken by somebody else's file.
+    pub(super) fn publishing<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(), OutputError> {
+        let path = self.staging.join(PUBLISHING);
+        let text: String = names.flat_map(|name| [name, "\n"]).collect();
+        let written = fs::write(&path, text).and_then(|()| File::open(&path)?.sync_all());
+        written.map_err(OutputError::io(&path, "written"))
+    }
+
+    /// Notes that all of it is visible.
+    pub(super) fn published(&self) -> Result<(), OutputError> {
+        let (from, to) = (self.staging.join(PUBLISHING), self.staging.join(PUBLISHED));
+        fs::rename(&from, &to).map_err(OutputError::io(&to, "written"))
     }
 
     /// Moves the old part files aside, from where [`put_back_old`](Self::put_back_old) takes them.
@@ -114,11 +154,16 @@ impl OutputDirectory {
     pub(super) fn committed(&mut self) -> Result<(), OutputError> {
         self.old.clear();
         self.created.clear();
-        let aside = self.staging.join(REPLACED);
-        match fs::remove_dir_all(&aside) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(OutputError::io(&aside, "removed")(error)),
-            _ => Ok(()),
+        let (aside, list) = (self.staging.join(REPLACED), self.staging.join(PUBLISHED));
+        for (path, removed) in [(&aside, fs::remove_dir_all(&aside)), (&list, fs::remove_file(&list))] {
+            match removed {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(OutputError::io(path, "removed")(error));
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     /// Makes the names in the directory durable.

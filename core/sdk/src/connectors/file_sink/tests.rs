@@ -216,6 +216,35 @@ fn leftovers_of_a_killed_run_are_removed_and_what_it_was_replacing_is_put_back()
 }
 
 #[test]
+fn a_commit_that_was_interrupted_is_taken_back_and_one_that_was_complete_is_not() {
+    let check = |list: &str, expect: &[(&str, &str)]| {
+        let dir = tempfile::tempdir().unwrap();
+        let killed = dir.path().join(".weir-killed");
+        fs::create_dir_all(killed.join("replaced")).unwrap();
+        fs::write(killed.join("part-1-0.txt.0"), "not yet published").unwrap();
+        fs::write(killed.join("replaced/part-0-0.txt"), "old").unwrap();
+        fs::write(killed.join("replaced/part-3-0.txt"), "old").unwrap();
+        fs::write(killed.join(list), "part-0-0.txt\npart-1-0.txt\n").unwrap();
+        fs::write(dir.path().join("part-0-0.txt"), "new").unwrap();
+        start(&FileSink::text(dir.path())).map(drop).unwrap_err();
+        assert_eq!(files(dir.path(), true), []);
+        assert_eq!(files(dir.path(), false), pairs(expect), "{list}");
+    };
+    check("publishing", &[("part-0-0.txt", "old"), ("part-3-0.txt", "old")]);
+    check("published", &[("part-0-0.txt", "new")]);
+}
+
+#[test]
+fn a_commit_of_nothing_replaces_the_old_output() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("part-0-0.txt"), "old").unwrap();
+    let mut run = start(&FileSink::text(dir.path()).overwrite(true)).unwrap();
+    run.commit().unwrap();
+    drop(run);
+    assert_eq!((files(dir.path(), false), files(dir.path(), true)), (vec![], vec![]));
+}
+
+#[test]
 fn lost_and_foreign_files_fail_the_commit() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = start(&FileSink::text(dir.path())).unwrap();
