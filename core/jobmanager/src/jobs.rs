@@ -1,0 +1,58 @@
+//! The running JobMasters by job, for whoever has something to say to one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+use weir_jobmaster::JobMasterEvent;
+use weir_model::{JobId, JobSummary, JobView};
+
+/// What a JobMaster's loop is told.
+#[derive(Debug)]
+pub(crate) enum JobMessage {
+    /// Something happened.
+    Event(JobMasterEvent),
+    /// Somebody wants the line of the job in lists.
+    Summary(oneshot::Sender<JobSummary>),
+    /// Somebody wants to see all of it.
+    View(oneshot::Sender<Arc<JobView>>),
+    /// Fails as a bug would.
+    #[cfg(test)]
+    Panic,
+}
+
+/// A JobMaster's loop, from outside.
+pub(crate) type JobSender = UnboundedSender<JobMessage>;
+
+/// All running JobMasters. Messages go straight to them: nobody in the middle waits for anybody else.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs(RwLock<BTreeMap<JobId, JobSender>>);
+
+impl Jobs {
+    pub(crate) fn insert(&self, id: JobId, sender: JobSender) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
+    }
+
+    pub(crate) fn remove(&self, id: JobId) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    pub(crate) fn get(&self, id: JobId) -> Option<JobSender> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<JobSender> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<JobId> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// Tells a JobMaster. False if there is none: the job has ended, or is of an earlier JobManager.
+    pub(crate) fn tell(&self, id: JobId, event: JobMasterEvent) -> bool {
+        let jobs = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        jobs.get(&id).is_some_and(|sender| sender.send(JobMessage::Event(event)).is_ok())
+    }
+}

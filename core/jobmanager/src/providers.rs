@@ -1,0 +1,103 @@
+//! Resource providers: loaded from plugins, opened, and brought together with the ResourceManager.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use weir_config::Configuration;
+use weir_plugin::{LoadOptions, load_by_name};
+use weir_provider_api::{OpenRequest, ProviderFactory};
+use weir_resourcemanager::Event;
+
+use crate::resource_manager::{ResourceManagerMessage, ResourceManagerSender};
+use crate::{JobManagerError, JobManagerOptions};
+
+/// A provider that can be opened.
+pub(crate) struct LoadedProvider {
+    name: String,
+    factory: Arc<dyn ProviderFactory>,
+}
+
+/// Loads all providers the options name. One that cannot be loaded is an error of the configuration, so nothing is started.
+pub(crate) async fn load(options: &JobManagerOptions) -> Result<Vec<LoadedProvider>, JobManagerError> {
+    let mut loaded = Vec::new();
+    for choice in &options.resources.providers {
+        let name = choice.name.clone();
+        let factory = match options.built_in_providers.get(&name) {
+            Some(factory) => factory.clone(),
+            None => load_plugin(options.plugins_dir.clone(), name.clone()).await?,
+        };
+        loaded.push(LoadedProvider { name, factory });
+    }
+    Ok(loaded)
+}
+
+/// On a thread that may wait: a plugin's initialisation is its own code.
+async fn load_plugin(folder: PathBuf, name: String) -> Result<Arc<dyn ProviderFactory>, JobManagerError> {
+    let wanted = name.clone();
+    let load = tokio::task::spawn_blocking(move || load_by_name(&folder, &wanted, &LoadOptions::default()));
+    let problem = match load.await {
+        Ok(Ok(plugin)) => return Ok(Arc::new(plugin)),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Err(JobManagerError::Provider { name, problem })
+}
+
+/// Opens a provider, and tells the ResourceManager of it. One that cannot be opened now does not keep the others from working.
+pub(crate) async fn open(provider: LoadedProvider, request: OpenRequest, resource_manager: ResourceManagerSender) {
+    let LoadedProvider { name, factory } = provider;
+    let (provider_name, events) = (name.clone(), resource_manager.clone());
+    let sink = Arc::new(move |event| {
+        let name = provider_name.clone();
+        let _ = events.send(ResourceManagerMessage::Event(Event::Provider { name, event }));
+    });
+    let description = factory.describe();
+    let opened = tokio::task::spawn_blocking(move || factory.open(request, sink)).await;
+    let problem = match opened {
+        Ok(Ok(provider)) => {
+            tracing::info!(provider = name, version = description.version, "a resource provider is open");
+            let _ = resource_manager.send(ResourceManagerMessage::Provider(name.clone(), provider));
+            let event = Event::ProviderOpened { name, description };
+            let _ = resource_manager.send(ResourceManagerMessage::Event(event));
+            return;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(provider = name, problem, "a resource provider cannot be used");
+    let event = Event::ProviderUnusable { name, reason: problem };
+    let _ = resource_manager.send(ResourceManagerMessage::Event(event));
+}
+
+/// How a provider is opened.
+pub(crate) fn open_request(options: &JobManagerOptions, state_dir: PathBuf) -> OpenRequest {
+    // Secrets are masked among those in effect, and a provider may need them.
+    let mut configuration = options.configuration.effective();
+    configuration.extend(options.configuration.to_map());
+    OpenRequest { cluster_id: options.cluster_id.clone(), configuration, state_dir }
+}
+
+impl LoadedProvider {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The command that starts a TaskManager of this cluster: what is set for the cluster, and where its JobManager is.
+pub(crate) fn task_manager_command(options: &JobManagerOptions, rpc_port: u16) -> Vec<String> {
+    let mut settings: BTreeMap<String, String> = BTreeMap::new();
+    let shown = masked(&options.configuration);
+    settings.extend(options.configuration.to_map().into_iter().filter(|(key, value)| shown.get(key) == Some(value)));
+    settings.insert("cluster.id".to_owned(), options.cluster_id.clone());
+    settings.insert("jobmanager.rpc.address".to_owned(), options.rpc_host.clone());
+    settings.insert("jobmanager.rpc.port".to_owned(), rpc_port.to_string());
+    settings.insert("taskmanager.numberOfTaskSlots".to_owned(), options.resources.template.slots.to_string());
+    let settings = settings.into_iter().flat_map(|(key, value)| ["-D".to_owned(), format!("{key}={value}")]);
+    options.task_manager_command.iter().cloned().chain(settings).collect()
+}
+
+/// Command lines can be read by everybody on the machine, so secrets are not put onto them: what is masked is left out.
+fn masked(configuration: &Configuration) -> BTreeMap<String, String> {
+    configuration.effective()
+}

@@ -1,0 +1,169 @@
+//! The gRPC server for TaskManagers.
+
+mod connection;
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, Stream, StreamExt};
+use tokio::net::{TcpListener, lookup_host};
+use tokio::sync::mpsc::unbounded_channel;
+use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use weir_model::ArtifactId;
+use weir_proto::MAX_FRAME_BYTES;
+use weir_proto::control::job_manager_server::{JobManager, JobManagerServer};
+use weir_proto::control::{AnswerChunk, Answered, Chunk, FetchArtifactRequest, FromTaskManager, ToTaskManager};
+use weir_storage::{ArtifactStream, StorageError};
+
+use crate::JobManagerError;
+use crate::shared::Shared;
+
+/// Bytes of a stream that may be under way; the protocol's default of 64 KiB would slow large deployments and artifacts down.
+const WINDOW: u32 = 1 << 20;
+/// For a peer that vanished while nothing was said; heartbeats notice one that is only frozen.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// A port on which TaskManagers can connect, but are not answered yet.
+#[derive(Debug)]
+pub(crate) struct RpcListener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl RpcListener {
+    pub(crate) async fn bind(host: &str, port: u16) -> Result<RpcListener, JobManagerError> {
+        let failed = |error| JobManagerError::Rpc { host: host.to_owned(), port, error };
+        let mut addresses: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(failed)?.collect();
+        // IPv4 first, because that is what `localhost` means to most.
+        addresses.sort_by_key(|address| !address.is_ipv4());
+        let address = *addresses.first().ok_or_else(|| failed(io::Error::other("the name has no address")))?;
+        let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => JobManagerError::RpcInUse { address },
+            _ => failed(error),
+        })?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(RpcListener { listener, address })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers TaskManagers until `shutdown` is cancelled; then all connections are cut.
+    pub(crate) async fn serve(self, shared: Arc<Shared>, shutdown: CancellationToken) {
+        let service = JobManagerServer::new(Service { shared })
+            .max_decoding_message_size(MAX_FRAME_BYTES)
+            .max_encoding_message_size(MAX_FRAME_BYTES);
+        let incoming = TcpListenerStream::new(self.listener).map(|stream| {
+            let stream = stream?;
+            stream.set_nodelay(true)?;
+            Ok::<_, io::Error>(stream)
+        });
+        let serving = tonic::transport::Server::builder()
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(4 * WINDOW)
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE))
+            .add_service(service)
+            .serve_with_incoming(incoming);
+        tokio::select! {
+            served = serving => {
+                if let Err(error) = served {
+                    tracing::error!(%error, "TaskManagers cannot be answered any more");
+                }
+            }
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+struct Service {
+    shared: Arc<Shared>,
+}
+
+type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl JobManager for Service {
+    type ConnectStream = Outgoing<ToTaskManager>;
+    type FetchArtifactStream = Outgoing<Chunk>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<FromTaskManager>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let peer = request.remote_addr();
+        let (outgoing, messages) = unbounded_channel();
+        let cut = CancellationToken::new();
+        tokio::spawn(connection::serve(self.shared.clone(), request.into_inner(), outgoing, cut.clone(), peer));
+        let messages = UnboundedReceiverStream::new(messages).map(Ok).take_until(cut.cancelled_owned());
+        Ok(Response::new(Box::pin(messages)))
+    }
+
+    async fn fetch_artifact(
+        &self,
+        request: Request<FetchArtifactRequest>,
+    ) -> Result<Response<Self::FetchArtifactStream>, Status> {
+        let request = request.into_inner();
+        let id: [u8; 32] = request.id.as_slice().try_into().map_err(|_| {
+            Status::invalid_argument(format!("the id of an artifact has 32 bytes, not {}", request.id.len()))
+        })?;
+        let id = ArtifactId::from_bytes(id);
+        let content = self.shared.store.open_content(id, request.offset).await;
+        let content = content.map_err(|error| status_of(&error))?;
+        Ok(Response::new(Box::pin(stream::unfold(Some(content), next_chunk))))
+    }
+
+    async fn answer(&self, request: Request<Streaming<AnswerChunk>>) -> Result<Response<Answered>, Status> {
+        let mut chunks = request.into_inner();
+        let Some(first) = chunks.message().await? else { return Ok(Response::new(Answered {})) };
+        if first.epoch != self.shared.epoch.0 {
+            return Err(Status::failed_precondition(format!(
+                "the answer is for the leader of epoch {}, this one has {}",
+                first.epoch, self.shared.epoch
+            )));
+        }
+        let Some(receiver) = self.shared.requests.take(first.request) else {
+            return Err(Status::cancelled("nobody waits for this answer any more"));
+        };
+        let mut next = Some(first);
+        while let Some(chunk) = next {
+            if let Some(content) = chunk.content
+                && receiver.send(content).await.is_err()
+            {
+                return Err(Status::cancelled("nobody waits for this answer any more"));
+            }
+            next = chunks.message().await?;
+        }
+        Ok(Response::new(Answered {}))
+    }
+}
+
+/// The next part of an artifact. An error is the last.
+async fn next_chunk(content: Option<ArtifactStream>) -> Option<(Result<Chunk, Status>, Option<ArtifactStream>)> {
+    let mut content = content?;
+    match content.next().await {
+        Ok(Some(data)) => Some((Ok(Chunk { data }), Some(content))),
+        Ok(None) => None,
+        Err(error) => Some((Err(status_of(&error)), None)),
+    }
+}
+
+fn status_of(error: &StorageError) -> Status {
+    match error {
+        error if error.is_not_found() => Status::not_found(error.to_string()),
+        StorageError::Corrupted { .. } => {
+            tracing::error!(%error, "an artifact is not handed out");
+            Status::data_loss(error.to_string())
+        }
+        error => {
+            tracing::warn!(%error, "an artifact cannot be read");
+            Status::internal(error.to_string())
+        }
+    }
+}
