@@ -207,6 +207,10 @@ impl Keeper {
 
     fn on_start(&mut self, spec: &WorkerSpec) {
         let id = &spec.id;
+        if self.workers.contains_key(id) {
+            // Its end must not be told while it runs, and its start was told.
+            return tracing::warn!("TaskManager {id} was to be started a second time, but it runs");
+        }
         match self.start(spec) {
             Ok(worker) => {
                 let location = location(&worker.process);
@@ -224,9 +228,6 @@ impl Keeper {
 
     fn start(&mut self, spec: &WorkerSpec) -> Result<Worker, Refusal> {
         let id = &spec.id;
-        if self.workers.contains_key(id) {
-            return Err(Refusal::for_good(format!("a TaskManager with the id {id} runs already")));
-        }
         self.check_room(spec)?;
         let output = self.log_dir.join(format!("taskmanager-{}.out", file_name(id.as_str())));
         let process_file = self.records.begin(id, spec.slots, &output).map_err(|error| Refusal {

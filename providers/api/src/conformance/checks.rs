@@ -192,6 +192,8 @@ fn stops_once_when_told_twice(bench: &Bench<'_>) -> Result {
 fn starts_while_stopping(bench: &Bench<'_>) -> Result {
     let mut session = bench.open_new()?;
     let stubborn = session.start_and_wait(bench.worker(&bench.setup.stubborn))?;
+    // It has to run a moment before it is deaf.
+    session.listen_to_silence();
     session.stop(&stubborn)?;
     let id = session.start_and_wait(bench.lasting_worker())?;
     session.wait_terminated(&stubborn)?;
@@ -202,6 +204,7 @@ fn starts_while_stopping(bench: &Bench<'_>) -> Result {
 fn stops_a_stubborn_worker(bench: &Bench<'_>) -> Result {
     let mut session = bench.open_new()?;
     session.start_and_wait(bench.worker(&bench.setup.stubborn))?;
+    session.listen_to_silence();
     session.shut_down(true)
 }
 
