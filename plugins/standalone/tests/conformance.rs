@@ -18,6 +18,7 @@ fn the_loaded_plugin_conforms() {
     let plugin = load(&library(), &LoadOptions::default()).unwrap();
     let mut setup = Setup::with_shell(dir.path());
     setup.configuration.insert("provider.standalone.max-workers".to_owned(), "4".to_owned());
+    setup.checks_at_once = 6;
     run(&plugin, &setup, Level::Full).assert_passed();
 }
 

@@ -22,6 +22,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use crate::{Capability, ProviderFactory, ResourceProfile, TaskManagerId, WorkerSpec};
@@ -54,6 +57,8 @@ pub struct Setup {
     pub cannot_start: Vec<String>,
     /// How many workers are started at once; not more than the provider may have.
     pub many: u32,
+    /// How many checks are made at the same time, each with a cluster of its own; 1 unless it is changed.
+    pub checks_at_once: usize,
     /// How long an event may take.
     pub patience: Duration,
     /// How long a request may keep its caller.
@@ -80,6 +85,7 @@ impl Setup {
             stubborn: shell("trap '' TERM; while :; do sleep 1; done"),
             cannot_start: vec!["/nonexistent/program".to_owned()],
             many: 4,
+            checks_at_once: 1,
             patience: Duration::from_secs(60),
             request_limit: Duration::from_secs(5),
         }
@@ -95,7 +101,7 @@ pub struct Outcome {
     pub result: Result<(), String>,
 }
 
-/// How all checks went, in the order they were made.
+/// How all checks went, the simple ones first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// One for each check.
@@ -149,12 +155,30 @@ pub fn names(factory: &dyn ProviderFactory, level: Level) -> Vec<&'static str> {
 
 /// Makes all checks of the level that the provider's capabilities allow.
 pub fn run(factory: &dyn ProviderFactory, setup: &Setup, level: Level) -> Report {
-    let run_check = |check: &'static Check| {
-        let bench = session::Bench { factory, setup, check: check.name };
-        let result = catch_unwind(AssertUnwindSafe(|| (check.run)(&bench)));
-        Outcome { check: check.name, result: result.unwrap_or_else(|_| Err("it panicked".to_owned())) }
+    let checks: Vec<_> = chosen(factory, level).collect();
+    let (next, outcomes) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let run_checks = || {
+        while let Some((position, check)) = take(&next, &checks) {
+            let bench = session::Bench { factory, setup, check: check.name };
+            let result = catch_unwind(AssertUnwindSafe(|| (check.run)(&bench)));
+            let result = result.unwrap_or_else(|_| Err("it panicked".to_owned()));
+            let outcome = Outcome { check: check.name, result };
+            outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((position, outcome));
+        }
     };
-    Report { outcomes: chosen(factory, level).map(run_check).collect() }
+    thread::scope(|scope| {
+        for _ in 0..setup.checks_at_once.max(1) {
+            scope.spawn(run_checks);
+        }
+    });
+    let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    outcomes.sort_by_key(|(position, _)| *position);
+    Report { outcomes: outcomes.into_iter().map(|(_, outcome)| outcome).collect() }
+}
+
+fn take(next: &AtomicUsize, checks: &[&'static Check]) -> Option<(usize, &'static Check)> {
+    let position = next.fetch_add(1, Ordering::Relaxed);
+    checks.get(position).map(|check| (position, *check))
 }
 
 /// Makes one check, for looking into a failure.

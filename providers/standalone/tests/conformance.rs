@@ -9,5 +9,6 @@ fn conforms() {
     let mut setup = Setup::with_shell(dir.path());
     setup.configuration.insert(MAX_WORKERS.to_owned(), "4".to_owned());
     assert!(names(&Standalone, Level::Full).contains(&"recovers-workers-that-were-left"));
+    setup.checks_at_once = 6;
     run(&Standalone, &setup, Level::Full).assert_passed();
 }
