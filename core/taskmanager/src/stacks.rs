@@ -1,0 +1,81 @@
+//! What threads are doing, as far as the kernel tells. A native program has no cheap way to walk its threads' stacks; where a thread
+//! waits, and how much it has computed, tells most of what one asks a thread dump for.
+
+use std::fs;
+use std::path::Path;
+
+use weir_proto::control::Stack;
+
+/// One entry a thread: of this process, and of the workers with these names and process ids.
+pub(crate) fn of(workers: &[(String, u32)]) -> Vec<Stack> {
+    let own = ("taskmanager".to_owned(), std::process::id());
+    std::iter::once(&own).chain(workers).flat_map(|(who, pid)| threads(who, *pid)).collect()
+}
+
+fn threads(who: &str, pid: u32) -> Vec<Stack> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let mut threads: Vec<(u32, Stack)> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let tid = entry.file_name().to_str()?.parse().ok()?;
+            Some((tid, thread(who, pid, tid, &entry.path())?))
+        })
+        .collect();
+    threads.sort_by_key(|(tid, _)| *tid);
+    threads.into_iter().map(|(_, stack)| stack).collect()
+}
+
+fn thread(who: &str, pid: u32, tid: u32, folder: &Path) -> Option<Stack> {
+    let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
+    let name = read("comm")?.trim().to_owned();
+    let stat = read("stat")?;
+    // The name in parentheses may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    // SAFETY: sysconf reads a constant of the system.
+    let per_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1);
+    let millis = |ticks: u64| ticks * 1000 / per_second;
+    let state = state_name(fields.first()?);
+    let mut text = format!("\"{name}\" tid={tid} pid={pid} ({who})\n   state: {state}\n");
+    if let Some(place) = read("wchan").filter(|place| !matches!(place.trim(), "" | "0")) {
+        text.push_str(&format!("   waits in kernel function: {}\n", place.trim()));
+    }
+    if let Some(number) = read("syscall").and_then(|call| call.split_whitespace().next()?.parse::<i64>().ok()) {
+        text.push_str(&format!("   in system call: {number}\n"));
+    }
+    text.push_str(&format!("   CPU time: {} ms user, {} ms system\n", millis(ticks(11)), millis(ticks(12))));
+    Some(Stack { name: format!("{who}: {name}"), text })
+}
+
+fn state_name(letter: &str) -> &'static str {
+    match letter {
+        "R" => "running",
+        "S" => "waiting",
+        "D" => "waiting, cannot be interrupted (disk or network file system)",
+        "T" => "stopped by a signal",
+        "t" => "stopped by a debugger",
+        "Z" => "ended",
+        _ => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_say_what_they_do() {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let waiting = std::thread::Builder::new().name("waits (oddly) ".into()).spawn(move || stopped.recv()).unwrap();
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let stacks = of(&[("worker 3 of job x".to_owned(), child.id())]);
+        let _ = child.kill().and_then(|()| child.wait());
+        drop(stop);
+        let _ = waiting.join();
+        let named = stacks.iter().find(|s| s.name.starts_with("taskmanager: waits (oddly")).expect("listed");
+        assert!(named.text.contains("state: ") && named.text.contains("CPU time: "), "{}", named.text);
+        assert!(stacks.iter().any(|stack| stack.name.starts_with("worker 3 of job x: ")), "{stacks:?}");
+        // One of a process that is gone.
+        assert_eq!(threads("x", u32::MAX), []);
+    }
+}
