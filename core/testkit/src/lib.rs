@@ -3,9 +3,12 @@
 //! Owns the harness of the end-to-end tests and, in `jobs/`, the well-behaved and misbehaving jobs they run. Nothing of it
 //! waits for ever: every run has a time limit, after which it and everything it started is killed and the test fails.
 //! Linux only, because it finds processes through `/proc`.
+//!
+//! [`simulation`] runs whole clusters in virtual time, without any process.
 
 mod process;
 mod run;
+pub mod simulation;
 
 pub use process::{processes_marked, signal, state_of};
 pub use run::{Outcome, Run, Running};
