@@ -16,6 +16,7 @@ use tower::ServiceExt;
 
 use crate::access::Access;
 use crate::error::ApiError;
+use crate::shapes::in_address;
 use crate::{ClusterGateway, Leader, RestOptions, endpoints};
 
 /// What all handlers share.
@@ -46,8 +47,7 @@ impl Api {
     /// Host and port as others reach the server.
     pub(crate) fn advertised(&self) -> String {
         match &self.options.advertised_host {
-            Some(host) if host.contains(':') && !host.starts_with('[') => format!("[{host}]:{}", self.address.port()),
-            Some(host) => format!("{host}:{}", self.address.port()),
+            Some(host) => format!("{}:{}", in_address(host), self.address.port()),
             None => self.address.to_string(),
         }
     }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream::Stream;
+use futures_util::stream::{Stream, StreamExt};
 use weir_model::{Artifact, JobGraph, JobId, JobSummary, JobView, ResourcesView, TaskManagerId, TaskManagerView};
 
 /// An answer that is still to come.
@@ -73,6 +73,10 @@ pub trait ClusterGateway: Send + Sync + 'static {
     fn files(&self, of: ProcessRef) -> Answer<'_, Vec<FileInfo>>;
     /// A log file. `name` has no path in it.
     fn file(&self, of: ProcessRef, name: String) -> Answer<'_, FileBody>;
+    /// A log file from the byte `offset` on; nothing if it is shorter. Without a form of its own the bytes before are read too.
+    fn file_from(&self, of: ProcessRef, name: String, offset: u64) -> Answer<'_, FileBody> {
+        Box::pin(async move { Ok(self.file(of, name).await?.skip(offset)) })
+    }
     /// What the threads of a process, and of its children, are doing.
     fn stacks(&self, of: ProcessRef) -> Answer<'_, Vec<Stack>>;
 
@@ -159,6 +163,22 @@ pub struct FileBody {
     pub size: Option<u64>,
     /// The content in pieces.
     pub content: Pin<Box<dyn Stream<Item = Result<Bytes, GatewayError>> + Send>>,
+}
+
+impl FileBody {
+    /// Without the first `offset` bytes.
+    pub fn skip(self, offset: u64) -> Self {
+        let size = self.size.map(|size| size.saturating_sub(offset));
+        let mut left = offset;
+        let content = self.content.map(move |piece| {
+            piece.map(|mut bytes| {
+                let skipped = left.min(bytes.len() as u64);
+                left -= skipped;
+                bytes.split_off(skipped as usize)
+            })
+        });
+        Self { size, content: Box::pin(content) }
+    }
 }
 
 impl std::fmt::Debug for FileBody {

@@ -6,7 +6,7 @@ mod plan;
 mod states;
 mod statistics;
 
-pub(crate) use attempt::{SubtaskAttempt, TaskTimes, UNASSIGNED, endpoint, host, millis_between};
+pub(crate) use attempt::{SubtaskAttempt, TaskTimes, UNASSIGNED, endpoint, host, in_address, millis_between};
 pub(crate) use io_metrics::IoMetrics;
 pub(crate) use plan::{Plan, job_type};
 pub(crate) use states::{ByJobStatus, ByState, Counts, LowerCaseCounts, aggregate};

@@ -17,7 +17,10 @@ const PAGE: &str = concat!(
     "</style>\n",
     include_str!("../../dashboard/body.html"),
     "<script>\n",
-    include_str!("../../dashboard/dashboard.js"),
+    include_str!("../../dashboard/core.js"),
+    include_str!("../../dashboard/plan.js"),
+    include_str!("../../dashboard/job.js"),
+    include_str!("../../dashboard/cluster.js"),
     "</script>\n</body>\n</html>\n",
 );
 

@@ -14,7 +14,7 @@ use crate::ProcessRef::JobManager;
 use crate::answer::{Answer, Json};
 use crate::api::{Api, Cluster};
 use crate::error::ApiError;
-use crate::request::Path;
+use crate::request::{Parameters, Path};
 
 pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()
@@ -60,16 +60,16 @@ async fn logs(cluster: Cluster) -> Answer<Logs> {
     process::logs(&cluster, JobManager).await
 }
 
-async fn log_file(cluster: Cluster, path: Path) -> Result<Response, ApiError> {
-    process::file(&cluster, JobManager, path.text("filename")).await
+async fn log_file(cluster: Cluster, path: Path, query: Parameters) -> Result<Response, ApiError> {
+    process::file(&cluster, JobManager, path.text("filename"), &query).await
 }
 
-async fn log(cluster: Cluster) -> Result<Response, ApiError> {
-    process::main_file(&cluster, JobManager, MainFile::Log).await
+async fn log(cluster: Cluster, query: Parameters) -> Result<Response, ApiError> {
+    process::main_file(&cluster, JobManager, MainFile::Log, &query).await
 }
 
-async fn stdout(cluster: Cluster) -> Result<Response, ApiError> {
-    process::main_file(&cluster, JobManager, MainFile::Stdout).await
+async fn stdout(cluster: Cluster, query: Parameters) -> Result<Response, ApiError> {
+    process::main_file(&cluster, JobManager, MainFile::Stdout, &query).await
 }
 
 async fn thread_dump(cluster: Cluster) -> Answer<ThreadDump> {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::answer::{self, Answer, Json};
 use crate::api::Cluster;
 use crate::error::ApiError;
+use crate::request::Parameters;
 use crate::{FileInfo, GatewayError, ProcessRef};
 
 #[derive(Serialize)]
@@ -41,14 +42,33 @@ fn explain(of: &ProcessRef, error: GatewayError) -> ApiError {
 }
 
 /// The file called `name`, which is one of those listed: no other file can be asked for, whatever the name looks like.
-pub(super) async fn file(cluster: &Cluster, of: ProcessRef, name: &str) -> Result<Response, ApiError> {
+pub(super) async fn file(
+    cluster: &Cluster,
+    of: ProcessRef,
+    name: &str,
+    query: &Parameters,
+) -> Result<Response, ApiError> {
     let name = last_element(name);
     let listed = files(cluster, of.clone()).await?;
-    if !listed.iter().any(|file| file.name == name) {
+    let Some(file) = listed.iter().find(|file| file.name == name) else {
         return Err(ApiError::not_found(format!("This file does not exist in the log folder: {name:?}")));
-    }
-    let file = cluster.file(of, name.to_owned()).await?;
-    Ok(answer::file(file))
+    };
+    open(cluster, of, file, query).await
+}
+
+/// The content, with `offset=N` from there on, with `offset=-N` the last N bytes. Flink has no such parameter.
+async fn open(cluster: &Cluster, of: ProcessRef, file: &FileInfo, query: &Parameters) -> Result<Response, ApiError> {
+    let offset = query.get::<i64>("offset")?.unwrap_or(0);
+    let offset = match u64::try_from(offset) {
+        Ok(from_start) => from_start,
+        Err(_) => file.size.saturating_sub(offset.unsigned_abs()),
+    };
+    let name = file.name.clone();
+    Ok(answer::file(if offset == 0 {
+        cluster.file(of, name).await?
+    } else {
+        cluster.file_from(of, name, offset).await?
+    }))
 }
 
 fn last_element(name: &str) -> &str {
@@ -64,21 +84,25 @@ pub(super) enum MainFile {
     Stdout,
 }
 
-pub(super) async fn main_file(cluster: &Cluster, of: ProcessRef, which: MainFile) -> Result<Response, ApiError> {
+pub(super) async fn main_file(
+    cluster: &Cluster,
+    of: ProcessRef,
+    which: MainFile,
+    query: &Parameters,
+) -> Result<Response, ApiError> {
     let listed = files(cluster, of.clone()).await?;
-    let Some(name) = choose(&listed, &of, which) else {
+    let Some(file) = choose(&listed, &of, which) else {
         let what = match which {
             MainFile::Log => "log file",
             MainFile::Stdout => "file of its standard output",
         };
         return Err(ApiError::not_found(format!("The process has no {what}; the path `logs` lists the files it has.")));
     };
-    let file = cluster.file(of, name.to_owned()).await?;
-    Ok(answer::file(file))
+    open(cluster, of, file, query).await
 }
 
 /// The newest file of the kind, one of the process itself before those of its workers.
-fn choose<'f>(files: &'f [FileInfo], of: &ProcessRef, which: MainFile) -> Option<&'f str> {
+fn choose<'f>(files: &'f [FileInfo], of: &ProcessRef, which: MainFile) -> Option<&'f FileInfo> {
     let role = match of {
         ProcessRef::JobManager => "jobmanager",
         ProcessRef::TaskManager(_) => "taskmanager",
@@ -88,8 +112,7 @@ fn choose<'f>(files: &'f [FileInfo], of: &ProcessRef, which: MainFile) -> Option
         MainFile::Stdout => ".out",
     };
     let candidates = files.iter().filter(|file| file.name.ends_with(extension));
-    let best = candidates.max_by_key(|file| (file.name.contains(role), file.modified));
-    best.map(|file| file.name.as_str())
+    candidates.max_by_key(|file| (file.name.contains(role), file.modified))
 }
 
 #[derive(Serialize)]
@@ -136,9 +159,11 @@ mod tests {
         let files =
             [file("worker-a.log", 9), file("taskmanager.log", 2), file("taskmanager.log.1", 3), file("a.out", 1)];
         let of = ProcessRef::TaskManager(weir_model::TaskManagerId::new("tm"));
-        assert_eq!(choose(&files, &of, MainFile::Log), Some("taskmanager.log"));
-        assert_eq!(choose(&files, &of, MainFile::Stdout), Some("a.out"));
+        let choose = |files: &[FileInfo], of, which| choose(files, of, which).map(|file| file.name.clone());
+        let named = |name: &str| Some(name.to_owned());
+        assert_eq!(choose(&files, &of, MainFile::Log), named("taskmanager.log"));
+        assert_eq!(choose(&files, &of, MainFile::Stdout), named("a.out"));
         assert_eq!(choose(&files[..1], &of, MainFile::Stdout), None);
-        assert_eq!(choose(&files, &ProcessRef::JobManager, MainFile::Log), Some("worker-a.log"));
+        assert_eq!(choose(&files, &ProcessRef::JobManager, MainFile::Log), named("worker-a.log"));
     }
 }

@@ -13,6 +13,7 @@ use weir_model::TaskManagerView;
 use crate::answer::{Answer, Json, text};
 use crate::api::{Api, Cluster};
 use crate::error::ApiError;
+use crate::shapes::in_address;
 
 pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new().route("/metrics", get(metrics)).route("/prometheus/targets", get(targets))
@@ -41,8 +42,7 @@ async fn targets(State(api): State<Arc<Api>>, cluster: Cluster) -> Answer<Vec<Ta
 }
 
 fn target(view: &TaskManagerView) -> TargetGroup {
-    let (host, port) = (&view.info.host, view.info.metrics_port);
-    let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let address = format!("{}:{}", in_address(&view.info.host), view.info.metrics_port);
     let mut labels = BTreeMap::from([
         ("component", "taskmanager".to_owned()),
         ("taskmanager", view.info.id.to_string()),

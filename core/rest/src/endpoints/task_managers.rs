@@ -13,7 +13,8 @@ use super::process::{self, Logs, MainFile, ThreadDump};
 use crate::answer::{Answer, Empty, Json};
 use crate::api::{Api, Cluster};
 use crate::error::ApiError;
-use crate::request::Path;
+use crate::request::{Parameters, Path};
+use crate::shapes::in_address;
 use crate::{GatewayError, ProcessRef};
 
 pub(super) fn routes() -> Router<Arc<Api>> {
@@ -127,7 +128,7 @@ impl TaskManager {
         let info = &view.info;
         Self {
             id: info.id.to_string(),
-            path: format!("weir://{}/{}", info.host, info.id),
+            path: format!("weir://{}/{}", in_address(&info.host), info.id),
             // Each worker has a port of its own.
             data_port: 0,
             jmx_port: -1,
@@ -288,16 +289,16 @@ async fn logs(cluster: Cluster, path: Path) -> Answer<Logs> {
     process::logs(&cluster, process_of(&path)).await
 }
 
-async fn log_file(cluster: Cluster, path: Path) -> Result<Response, ApiError> {
-    process::file(&cluster, process_of(&path), path.text("filename")).await
+async fn log_file(cluster: Cluster, path: Path, query: Parameters) -> Result<Response, ApiError> {
+    process::file(&cluster, process_of(&path), path.text("filename"), &query).await
 }
 
-async fn log(cluster: Cluster, path: Path) -> Result<Response, ApiError> {
-    process::main_file(&cluster, process_of(&path), MainFile::Log).await
+async fn log(cluster: Cluster, path: Path, query: Parameters) -> Result<Response, ApiError> {
+    process::main_file(&cluster, process_of(&path), MainFile::Log, &query).await
 }
 
-async fn stdout(cluster: Cluster, path: Path) -> Result<Response, ApiError> {
-    process::main_file(&cluster, process_of(&path), MainFile::Stdout).await
+async fn stdout(cluster: Cluster, path: Path, query: Parameters) -> Result<Response, ApiError> {
+    process::main_file(&cluster, process_of(&path), MainFile::Stdout, &query).await
 }
 
 async fn thread_dump(cluster: Cluster, path: Path) -> Answer<ThreadDump> {

@@ -1,5 +1,7 @@
 //! A task's current attempt: where it runs and since when.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use weir_model::{ExecutionState, SubtaskView};
 
@@ -19,11 +21,12 @@ pub(crate) const UNASSIGNED: &str = "(unassigned)";
 
 /// A place as Flink writes it, `host:port`. Weir's workers have a data port each and TaskManagers have none, so the port is 0.
 pub(crate) fn endpoint(host: &str) -> String {
-    match host {
-        "" => UNASSIGNED.to_owned(),
-        host if host.contains(':') && !host.starts_with('[') => format!("[{host}]:0"),
-        host => format!("{host}:0"),
-    }
+    if host.is_empty() { UNASSIGNED.to_owned() } else { format!("{}:0", in_address(host)) }
+}
+
+/// A host as it stands before a port: an IPv6 address in brackets.
+pub(crate) fn in_address(host: &str) -> Cow<'_, str> {
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]").into() } else { host.into() }
 }
 
 /// The host alone, as older clients read it.

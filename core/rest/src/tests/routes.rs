@@ -230,6 +230,20 @@ async fn files_are_plain_text() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_file_can_be_asked_for() {
+    let server = Server::new(options());
+    for (offset, expect) in [("6", "second"), ("-3", "ond"), ("-100", "first\nsecond"), ("12", ""), ("100", "")] {
+        for path in ["/jobmanager/log", "/taskmanagers/tm-1/logs/taskmanager.log"] {
+            let request = Request::get(format!("{path}?offset={offset}")).body(Body::empty()).unwrap();
+            let (status, headers, body) = server.send(request).await;
+            assert_eq!((status, String::from_utf8(body).unwrap().as_str()), (StatusCode::OK, expect), "{offset}");
+            assert_eq!(headers["content-length"], expect.len().to_string());
+        }
+    }
+    server.error("GET", "/jobmanager/log?offset=x", "", 400).await;
+}
+
+#[tokio::test]
 async fn no_name_leads_out_of_the_log_folder() {
     let server = Server::new(options());
     for name in [
@@ -273,6 +287,8 @@ async fn the_page_is_served_and_loads_nothing_from_elsewhere() {
         assert_eq!(headers["content-type"], "text/html; charset=UTF-8");
         assert!(headers["content-security-policy"].to_str().unwrap().contains("default-src 'none'"));
         assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
+        // The name of SVG looks like an address and is none.
+        let page = page.replace("http://www.w3.org/2000/svg", "").replace("url(#arrow)", "");
         for elsewhere in ["http://", "https://", "src=", "@import", "url(", "innerHTML"] {
             assert!(!page.contains(elsewhere), "{elsewhere}");
         }

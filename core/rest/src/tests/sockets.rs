@@ -276,3 +276,20 @@ async fn stopping_lets_answers_end_and_frees_the_port() {
     drop(idle);
     assert!(TcpStream::connect(server.address).await.is_err());
 }
+
+#[tokio::test]
+async fn a_client_that_takes_no_answers_is_cut() {
+    let patience = Duration::from_millis(100);
+    let server = Running::start(RestOptions { body_timeout: patience, max_connections: 1, ..options() }).await;
+    let mut greedy = server.connect().await;
+    let request = format!("GET /jobs/{} HTTP/1.1\r\nHost: localhost\r\n\r\n", running());
+    // Nothing is read, so the server's answers fill the buffers, then it stops reading, and then this side's buffers are full.
+    let asking = async { while greedy.write_all(request.as_bytes()).await.is_ok() {} };
+    timeout(PATIENCE, asking).await.expect("the server gives up");
+    let again = async {
+        while !server.send(get("/jobs")).await.starts_with("HTTP/1.1 200 ") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("the only place is free again");
+}
