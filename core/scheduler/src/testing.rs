@@ -48,6 +48,15 @@ pub fn chain(parallelisms: &[u32], partitioner: Partitioner) -> JobGraph {
     job(parallelisms, &edges)
 }
 
+/// A job of one task, source and sink at once.
+pub fn single_task() -> JobGraph {
+    let mut job = chain(&[1, 1], Partitioner::Forward);
+    job.edges.clear();
+    let sink = job.vertices.pop().expect("there were two");
+    job.vertices[0].operators.extend(sink.operators);
+    job
+}
+
 pub fn task(vertex: u32, subtask: u32) -> TaskId {
     TaskId { vertex, subtask }
 }

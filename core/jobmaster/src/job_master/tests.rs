@@ -1,1 +1,9 @@
+//! The JobMaster under test: `harness.rs` plays everybody else by hand, `world.rs` at random.
 
+mod any_order;
+mod ends;
+mod harness;
+mod restarts;
+mod scheduling;
+mod views;
+mod world;

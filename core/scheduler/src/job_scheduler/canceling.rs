@@ -51,8 +51,9 @@ impl JobScheduler {
         }
         for deployment in unscheduled {
             // Canceled as a whole: nothing but its own failure or that of the job can end what does not run yet.
-            self.waiting.remove(&deployment);
-            effects.push(Effect::Unschedule { deployment });
+            if self.waiting.remove(&deployment).is_some() {
+                effects.push(Effect::Unschedule { deployment });
+            }
         }
         if running.is_empty() {
             return;

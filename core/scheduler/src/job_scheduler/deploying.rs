@@ -111,7 +111,8 @@ impl JobScheduler {
         effects: &mut Vec<Effect>,
     ) {
         // Given up meanwhile.
-        let Some(tasks) = self.waiting.get(&deployment).cloned() else { return };
+        let Some(tasks) = self.waiting.remove(&deployment) else { return };
+        effects.push(Effect::Unschedule { deployment });
         let task = task.filter(|&task| self.graph.contains(task) && self.deployment_of(task) == deployment);
         self.record(task, failure, now, effects);
         if let Some(task) = task {

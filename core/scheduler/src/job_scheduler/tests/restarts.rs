@@ -229,8 +229,8 @@ fn a_deployment_that_fails_is_tried_again() {
     scheduler.on_event(Event::Start, NOW);
     let fail = |deployment| Event::DeploymentFailed { deployment, task: Some(task(0, 1)), failure: boom() };
     let effects = scheduler.on_event(fail(0), NOW);
-    assert_eq!(effects[1], changed(JobStatus::Running, JobStatus::Restarting));
-    assert_eq!(effects[2], Effect::Unschedule { deployment: 0 });
+    assert_eq!(effects[0], Effect::Unschedule { deployment: 0 });
+    assert_eq!(effects[2], changed(JobStatus::Running, JobStatus::Restarting));
     assert_eq!(scheduler.state_of(task(0, 1)), ExecutionState::Failed);
     let place = placed(&scheduler, 0);
     assert_eq!(scheduler.on_event(place, NOW), []);
@@ -238,6 +238,18 @@ fn a_deployment_that_fails_is_tried_again() {
     assert_eq!(scheduled(&fire(&mut scheduler)), Some((1, all().to_vec())));
     let report = end(&mut scheduler, [fail(1)]);
     assert_eq!(report.status, JobStatus::Failed);
+}
+
+#[test]
+fn a_failed_deployment_of_one_task_is_forgotten_as_well() {
+    let graph = ExecutionGraph::new(&crate::testing::single_task()).unwrap();
+    let mut scheduler = JobScheduler::new(graph, SchedulerOptions { restart_strategy: fixed(1), ..Default::default() });
+    scheduler.on_event(Event::Start, NOW);
+    let failed = Event::DeploymentFailed { deployment: 0, task: Some(task(0, 0)), failure: boom() };
+    assert_eq!(scheduler.on_event(failed, NOW)[0], Effect::Unschedule { deployment: 0 });
+    let place = placed(&scheduler, 0);
+    assert_eq!(scheduler.on_event(place, NOW), []);
+    assert_eq!(scheduled(&fire(&mut scheduler)), Some((1, vec![task(0, 0)])));
 }
 
 #[test]
