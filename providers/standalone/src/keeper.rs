@@ -89,9 +89,9 @@ impl Keeper {
         let events = self.events.clone();
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             while !self.is_done() {
-                self.wait();
+                let ended = self.wait();
                 self.take_requests();
-                self.take_ends();
+                self.take_ends(ended);
                 self.make_stubborn_end();
             }
             self.close();
@@ -110,23 +110,17 @@ impl Keeper {
         }
     }
 
-    /// Until there is a request, a TaskManager has ended, or one has to be killed.
-    fn wait(&mut self) {
-        let mut waited = vec![poll_for(self.woken.as_raw_fd())];
-        waited.extend(self.workers.values().filter_map(|worker| worker.process.pidfd()).map(poll_for));
+    /// Until there is a request, a TaskManager has ended, or one has to be killed. Gives the TaskManagers that may have ended.
+    fn wait(&self) -> Vec<TaskManagerId> {
         let now = Instant::now();
         let kill = self.workers.values().filter_map(|worker| worker.stopping.as_ref().filter(|it| !it.killed));
         let kill = kill.map(|stopping| stopping.deadline.saturating_duration_since(now)).min();
-        let look = self.workers.values().any(|worker| worker.process.pidfd().is_none()).then_some(POLL);
-        let timeout = match kill.into_iter().chain(look).min() {
-            // Rounded up, so that the time has come when it returns.
-            Some(timeout) => i32::try_from(timeout.as_millis() + 1).unwrap_or(i32::MAX),
-            None => -1,
-        };
-        // SAFETY: the array is as long as said and lives through the call. An error is as good as nothing having happened.
-        unsafe { libc::poll(waited.as_mut_ptr(), waited.len() as libc::nfds_t, timeout) };
+        // After a shutdown nothing is taken any more; and when the other end is gone, the pipe would wake this thread for ever.
+        let woken = self.leaving.is_none().then_some(&self.woken);
+        let may_have_ended = poll(woken, &self.workers, kill);
         let mut bytes = [0; 64];
         while matches!((&self.woken).read(&mut bytes), Ok(64)) {}
+        may_have_ended
     }
 
     fn take_requests(&mut self) {
@@ -303,10 +297,9 @@ impl Keeper {
         }
     }
 
-    fn take_ends(&mut self) {
-        let ended: Vec<_> =
-            self.workers.iter().filter_map(|(id, worker)| Some((id.clone(), worker.process.end()?))).collect();
-        for (id, end) in ended {
+    fn take_ends(&mut self, may_have_ended: Vec<TaskManagerId>) {
+        for id in may_have_ended {
+            let Some(end) = self.workers.get(&id).and_then(|worker| worker.process.end()) else { continue };
             let Some(worker) = self.workers.remove(&id) else { continue };
             self.records.forget(&id);
             let reason = reason(&worker, end);
@@ -334,12 +327,35 @@ impl Keeper {
 /// Those that were left are still children of this process: whoever goes on in it must not find zombies.
 fn wait_for_children(mut workers: BTreeMap<TaskManagerId, Worker>) {
     while !workers.is_empty() {
-        let mut waited: Vec<_> = workers.values().filter_map(|worker| worker.process.pidfd()).map(poll_for).collect();
-        let timeout = if waited.len() < workers.len() { POLL.as_millis() as i32 } else { -1 };
-        // SAFETY: the array is as long as said and lives through the call.
-        unsafe { libc::poll(waited.as_mut_ptr(), waited.len() as libc::nfds_t, timeout) };
-        workers.retain(|_, worker| worker.process.end().is_none());
+        for id in poll(None, &workers, None) {
+            if workers.get(&id).is_some_and(|worker| worker.process.end().is_some()) {
+                workers.remove(&id);
+            }
+        }
     }
+}
+
+/// Waits until `woken` has something to read, a worker has ended or the time is up. Gives the workers that may have ended.
+fn poll(
+    woken: Option<&UnixStream>,
+    workers: &BTreeMap<TaskManagerId, Worker>,
+    timeout: Option<Duration>,
+) -> Vec<TaskManagerId> {
+    let poll_for = |fd: RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // A negative descriptor is left out: without a pidfd a worker is looked at now and then.
+    let pidfds = workers.values().map(|worker| worker.process.pidfd().unwrap_or(-1));
+    let mut polled: Vec<_> =
+        std::iter::once(woken.map_or(-1, AsRawFd::as_raw_fd)).chain(pidfds).map(poll_for).collect();
+    let look = polled[1..].iter().any(|polled| polled.fd < 0).then_some(POLL);
+    let timeout = match timeout.into_iter().chain(look).min() {
+        // Rounded up, so that the time has come when it returns.
+        Some(timeout) => i32::try_from(timeout.as_millis() + 1).unwrap_or(i32::MAX),
+        None => -1,
+    };
+    // SAFETY: the array is as long as said and lives through the call. An error is as good as nothing having happened.
+    unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout) };
+    let pairs = workers.keys().zip(&polled[1..]);
+    pairs.filter(|(_, polled)| polled.fd < 0 || polled.revents != 0).map(|(id, _)| id.clone()).collect()
 }
 
 /// Why a worker was not started.
@@ -390,6 +406,29 @@ fn total_memory() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }
 
-fn poll_for(fd: RawFd) -> libc::pollfd {
-    libc::pollfd { fd, events: libc::POLLIN, revents: 0 }
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::process::ProcessId;
+
+    #[test]
+    fn processes_are_watched_without_pidfds_too() {
+        let child = Command::new("sh").args(["-c", "read line"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        let process = Process::find(ProcessId::parse(&stat).unwrap()).unwrap().without_pidfd();
+        let id = TaskManagerId::new("tm");
+        let worker = Worker { process, slots: 1, output: PathBuf::new(), stopping: None };
+        let workers = BTreeMap::from([(id.clone(), worker)]);
+        assert_eq!(poll(None, &workers, None).as_slice(), std::slice::from_ref(&id));
+        assert_eq!(workers[&id].process.end(), None);
+        drop(child);
+        let mut end = None;
+        while end.is_none() {
+            poll(None, &workers, None);
+            end = workers[&id].process.end();
+        }
+        assert_eq!(end, Some(End::Exited(1)));
+    }
 }

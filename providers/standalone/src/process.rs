@@ -94,6 +94,11 @@ impl Process {
         Self { id, pidfd: open_pidfd(id.pid) }
     }
 
+    #[cfg(test)]
+    pub(crate) fn without_pidfd(self) -> Self {
+        Self { pidfd: None, ..self }
+    }
+
     pub(crate) fn pid(&self) -> i32 {
         self.id.pid
     }

@@ -59,6 +59,8 @@ pub(crate) struct FoundWorker {
 impl Records {
     /// Takes possession of the cluster's records in `state_dir`.
     pub(crate) fn open(state_dir: &Path, cluster_id: &str) -> Result<Self, String> {
+        // A worker may run in a folder of its own when it writes its half of the record.
+        let state_dir = std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned());
         let folder = state_dir.join(file_name(cluster_id));
         let problem =
             |what: &str, error: io::Error| format!("the provider's folder {} {what}: {error}", folder.display());

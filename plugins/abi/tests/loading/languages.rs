@@ -15,14 +15,16 @@ fn a_provider_in_c_conforms() {
     let path = dir.path().join("libweir_provider_tiny.so");
     c_library("tiny.c", &["-Wpedantic"], &path);
     let plugin = load(&path, &LoadOptions::default()).unwrap();
-    conformance(&plugin, &Setup::with_shell(dir.path()), Level::Basic).assert_passed();
+    let setup = Setup { checks_at_once: 4, ..Setup::with_shell(dir.path()) };
+    conformance(&plugin, &setup, Level::Basic).assert_passed();
 }
 
 #[test]
 fn a_provider_in_rust_built_apart_conforms() {
     let dir = tempfile::tempdir().unwrap();
     let plugin = load(&rust_plugin("processes"), &LoadOptions::default()).unwrap();
-    conformance(&plugin, &Setup::with_shell(dir.path()), Level::Basic).assert_passed();
+    let setup = Setup { checks_at_once: 4, ..Setup::with_shell(dir.path()) };
+    conformance(&plugin, &setup, Level::Basic).assert_passed();
 }
 
 #[test]
