@@ -6,25 +6,47 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
-/// Runs Weir jobs
+/// Runs streaming jobs, on this machine or on a cluster
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
+    /// Folder of config.yaml (default: WEIR_CONF_DIR, or `conf` beside the folder of this program)
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) config_dir: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Subcommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Subcommand {
-    /// Run a job in a process on this machine
+    /// Run a job on this machine, or on a cluster
     ///
-    /// The job's executable takes the place of this process: what it prints, how it answers Ctrl-C and its exit code (0 finished,
-    /// 1 failed, 2 wrong usage, 130 interrupted) are the job's own.
+    /// Without a target the job runs on a cluster of its own inside this process, with a dashboard. With `-t remote` (or `-m`) it is
+    /// uploaded to a running cluster. Either way the command stays until the job ends, unless `-d` is given. Exit codes: 0 finished,
+    /// 1 failed, 2 wrong usage, 130 interrupted or canceled.
     Run(RunArgs),
     /// Show a job's plan, or the jobs of an executable that has several
     Info(InfoArgs),
+    /// List the jobs of a cluster
+    List(ListArgs),
+    /// Show a job of a cluster: its tasks, its failures, or what it waits for
+    Status(JobRefArgs),
+    /// Stop jobs of a cluster without a result
+    Cancel(CancelArgs),
+    /// Print log files of a cluster's processes
+    Logs(LogsArgs),
+    /// Run a JobManager in the foreground
+    #[command(name = "jobmanager")]
+    JobManager(ProcessArgs),
+    /// Run a TaskManager in the foreground
+    #[command(name = "taskmanager")]
+    TaskManager(ProcessArgs),
+    /// Run a whole cluster in this process, until it is interrupted
+    Local(LocalArgs),
     /// List all options with their values, or explain one
     Config(ConfigArgs),
+    /// List the resource-provider plugins in `plugins.dir`
+    Plugins(PluginsArgs),
     /// Print a script that completes this command's arguments in a shell
     ///
     /// E.g. for bash: weir completions bash > ~/.local/share/bash-completion/completions/weir
@@ -34,19 +56,134 @@ pub(crate) enum Subcommand {
     },
 }
 
+/// Where a job runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Target {
+    /// On a cluster of its own inside this process
+    Local,
+    /// On the cluster that `-m` or rest.address and rest.port name
+    Remote,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
     #[command(flatten)]
     pub(crate) job: JobArgs,
-    /// Run the tasks in this many worker processes instead of one
-    #[arg(long, value_name = "N")]
-    pub(crate) workers: Option<String>,
+    /// Where to run it (default: local; remote if -m is given)
+    #[arg(short = 't', long = "target", value_name = "TARGET", value_enum)]
+    pub(crate) place: Option<Target>,
+    /// The JobManager's HTTP address
+    #[arg(short = 'm', long, value_name = "HOST:PORT")]
+    pub(crate) jobmanager: Option<String>,
+    /// Leave once the cluster has taken the job, and print its id
+    #[arg(short, long)]
+    pub(crate) detached: bool,
+    /// How many TaskManagers a local cluster has; tasks of one share a process
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) workers: Option<u32>,
     /// Print neither progress nor summary, and no messages of a build that succeeds
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// How the job prints its summary
+    /// How to print the summary
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
+}
+
+/// Which cluster.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterArgs {
+    /// The JobManager's HTTP address (default: rest.address and rest.port)
+    #[arg(short = 'm', long, value_name = "HOST:PORT")]
+    pub(crate) jobmanager: Option<String>,
+    /// Set an option, e.g. security.rest.token
+    #[arg(short = 'D', value_name = "KEY=VALUE", action = ArgAction::Append)]
+    pub(crate) define: Vec<String>,
+    /// How to print the answer
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Only running jobs
+    #[arg(short, long)]
+    pub(crate) running: bool,
+    /// Only jobs that have not started yet
+    #[arg(short, long)]
+    pub(crate) scheduled: bool,
+    /// Ended jobs as well
+    #[arg(short, long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobRefArgs {
+    /// The job's id, the beginning of it, or its name
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// Ids of jobs, the beginnings of them, or their names
+    #[arg(required = true)]
+    pub(crate) jobs: Vec<String>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Leave without waiting until the jobs have stopped
+    #[arg(short, long)]
+    pub(crate) detached: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// A TaskManager's id, a job (its workers' output), or `jobmanager`
+    #[arg(default_value = "jobmanager")]
+    pub(crate) of: String,
+    /// Which file; without it a process's own log, or everything a job printed
+    #[arg(long, value_name = "NAME")]
+    pub(crate) file: Option<String>,
+    /// List the files instead
+    #[arg(short, long)]
+    pub(crate) list: bool,
+    /// Only so many lines from the end
+    #[arg(short = 'n', long, value_name = "LINES")]
+    pub(crate) tail: Option<usize>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProcessArgs {
+    /// Set an option; `weir config` lists them
+    #[arg(short = 'D', value_name = "KEY=VALUE", action = ArgAction::Append)]
+    pub(crate) define: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LocalArgs {
+    /// Set an option; `weir config` lists them
+    #[arg(short = 'D', value_name = "KEY=VALUE", action = ArgAction::Append)]
+    pub(crate) define: Vec<String>,
+    /// How many TaskManagers it has
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) taskmanagers: u32,
+    /// How many slots each has (default: taskmanager.numberOfTaskSlots if it is set, otherwise the number of cores)
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginsArgs {
+    /// Set an option, e.g. plugins.dir
+    #[arg(short = 'D', value_name = "KEY=VALUE", action = ArgAction::Append)]
+    pub(crate) define: Vec<String>,
+    /// How to print it
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub(crate) output: OutputFormat,
 }
@@ -125,7 +262,7 @@ impl BuildArgs {
 /// What every job understands; the job's executable checks it.
 #[derive(Debug, Args)]
 pub(crate) struct JobArgs {
-    /// Number of subtasks of operators that set none (default: all cores)
+    /// Number of subtasks of operators that set none (default: all cores; on a cluster parallelism.default)
     #[arg(short, long, value_name = "N")]
     pub(crate) parallelism: Option<String>,
     /// Set an option; `weir config` lists them

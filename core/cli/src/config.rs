@@ -10,11 +10,10 @@ use crate::text;
 /// How wide explanations are.
 const WIDTH: usize = 100;
 
-pub(crate) fn config(arguments: &ConfigArgs) -> anyhow::Result<u8> {
-    let configuration = effective(&arguments.define)?;
+pub(crate) fn config(arguments: &ConfigArgs, configuration: &Configuration) -> anyhow::Result<u8> {
     let rows: Vec<Row> = match &arguments.key {
-        Some(key) => vec![Row::new(find(key)?, &configuration)],
-        None => all_options().iter().map(|option| Row::new(*option, &configuration)).collect(),
+        Some(key) => vec![Row::new(find(key)?, configuration)],
+        None => all_options().iter().map(|option| Row::new(*option, configuration)).collect(),
     };
     let page = match (arguments.output, &arguments.key) {
         (OutputFormat::Json, Some(_)) => format!("{}\n", rows[0].json()),
@@ -24,18 +23,6 @@ pub(crate) fn config(arguments: &ConfigArgs) -> anyhow::Result<u8> {
     };
     text::print(&page)?;
     Ok(failure::OK)
-}
-
-/// The options as a job would have them that is started from here with these arguments.
-fn effective(define: &[String]) -> anyhow::Result<Configuration> {
-    let wrong = |error: ConfigError| usage(error.to_string());
-    let mut configuration = Configuration::new();
-    let variables = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    configuration.set_environment(variables).map_err(wrong)?;
-    for argument in define {
-        configuration.set_argument(argument).map_err(wrong)?;
-    }
-    Ok(configuration)
 }
 
 fn find(key: &str) -> anyhow::Result<&'static dyn AnyOption> {
@@ -61,6 +48,7 @@ impl Row {
     fn new(option: &'static dyn AnyOption, configuration: &Configuration) -> Row {
         let set = configuration.iter().find(|(key, ..)| *key == option.key());
         match set {
+            Some((.., origin)) if option.is_secret() => Row { option, value: Some("******".to_owned()), origin },
             Some((_, value, origin)) => Row { option, value: Some(value.to_owned()), origin },
             None => Row { option, value: option.default_text().map(str::to_owned), origin: Origin::Default },
         }

@@ -7,6 +7,9 @@ pub(crate) const FAILED: u8 = 1;
 /// The command was used wrongly: started again the same way, it would fail again.
 pub(crate) const USAGE: u8 = 2;
 
+/// A job was stopped, or left behind, because somebody wanted it.
+pub(crate) const INTERRUPTED: u8 = 130;
+
 /// An error in how the command was used.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

@@ -25,19 +25,22 @@ pub(crate) fn advice(words: &[OsString]) -> Option<String> {
     }
 }
 
-const NO_CLUSTER: &str = "there is no cluster yet: `weir run` runs a job embedded, in a process of its own on this machine, and is attached to it. \
-     Ctrl-C, or SIGINT to that process, ends it cleanly";
 const NO_CHECKPOINTS: &str =
     "there are no checkpoints and savepoints yet: a job starts from the beginning of its input";
 
 /// First words that are no command here.
-const COMMANDS: [(&[&str], &str); 6] = [
-    (&["list", "cancel", "status", "logs", "ps", "kill"], NO_CLUSTER),
+const COMMANDS: [(&[&str], &str); 7] = [
+    (&["ps"], "the jobs of a cluster are shown by `weir list`"),
+    (&["kill"], "a job is stopped by `weir cancel JOB`"),
     (&["stop", "savepoint", "checkpoint"], NO_CHECKPOINTS),
-    (&["jobmanager", "taskmanager", "local", "session", "start-cluster", "plugins", "yarn-session"], NO_CLUSTER),
+    (
+        &["session", "start-cluster", "yarn-session", "kubernetes-session"],
+        "a cluster is started by `scripts/start-cluster`, or by `weir jobmanager` with a provider in resourcemanager.providers; `weir local` runs \
+         a whole one in one process",
+    ),
     (
         &["run-application"],
-        "run the job embedded with `weir run ARTIFACT`; there is no cluster yet that it could be an application on",
+        "run the job with `weir run -t remote -d ARTIFACT` on a cluster, or with `weir run ARTIFACT` on one of its own",
     ),
     (&["build"], "`weir run CRATE_DIR` builds a crate and runs it; `cargo build` only builds it"),
     (&["plan", "explain"], "a job's plan is shown by `weir info ARTIFACT|CRATE_DIR`"),
@@ -46,36 +49,36 @@ const COMMANDS: [(&[&str], &str); 6] = [
 const JAVA: &str = "a job is an executable or a crate written in Rust: `weir run ARTIFACT|CRATE_DIR`";
 
 /// Flags of `flink run` and what to do instead. Those of YARN sessions begin with `-y`.
-const FLAGS: [(&[&str], &str); 11] = [
+const FLAGS: [(&[&str], &str); 10] = [
     (&["-c", "--class"], "the job of an executable that has several is chosen by --job NAME"),
-    (
-        &["-d", "--detached"],
-        "a job runs attached, as there is no cluster yet; let the shell detach it: nohup weir run … &",
-    ),
-    (
-        &["-m", "--jobmanager", "-t", "--target", "-e", "--executor", "-z", "--zookeeperNamespace"],
-        "there is no cluster yet; leave it out: jobs run embedded on this machine",
-    ),
+    (&["-e", "--executor"], "where a job runs is chosen by -t local or -t remote"),
+    (&["-z", "--zookeeperNamespace"], "there is no ZooKeeper yet; the cluster is named by -m HOST:PORT"),
     (
         &["-s", "--fromSavepoint", "-n", "--allowNonRestoredState", "-rm", "--restoreMode", "-cm", "--claimMode"],
         NO_CHECKPOINTS,
     ),
     (&["-C", "--classpath", "-j", "--jarfile", "--jar"], JAVA),
     (&["-py", "--python", "-pym", "--pyModule", "-pyfs", "--pyFiles"], JAVA),
-    (&["-sae", "--shutdownOnAttachedExit"], "it is what happens anyway: a job ends with its process"),
+    (&["-sae", "--shutdownOnAttachedExit"], "it is what happens without -t remote: the cluster ends with the command"),
     (&["-a", "--arguments"], "a job's own arguments follow `--`: weir run ARTIFACT -- --input FILE"),
     (&["-yD"], "options are set by -D KEY=VALUE"),
     (
-        &["-ys", "--yarnslots", "-yn", "--yarncontainer"],
-        "how parallel a job runs is set by -p N, its processes by --workers N",
-    ),
-    (
-        &["-yjm", "--yarnjobManagerMemory", "-ytm", "--yarntaskManagerMemory"],
-        "a job's memory is limited by -D taskmanager.memory.process.size=SIZE",
+        &[
+            "-ys",
+            "--yarnslots",
+            "-yn",
+            "--yarncontainer",
+            "-yjm",
+            "--yarnjobManagerMemory",
+            "-ytm",
+            "--yarntaskManagerMemory",
+        ],
+        "how big TaskManagers are is the cluster's configuration: taskmanager.numberOfTaskSlots, taskmanager.memory.process.size",
     ),
 ];
 
-const YARN: &str = "there is no YARN provider yet; leave it out: jobs run embedded on this machine";
+const YARN: &str =
+    "there is no YARN provider yet; jobs run on this machine, or with -t remote on a cluster that runs already";
 
 fn of_flag(word: &str) -> Option<String> {
     let name = word.split('=').next().unwrap_or(word);
@@ -125,14 +128,15 @@ mod tests {
 
     #[test]
     fn habits_of_flink_are_answered() {
-        check("weir list", Some("there is no cluster yet"));
+        check("weir ps", Some("weir list"));
+        check("weir yarn-session", Some("scripts/start-cluster"));
         check("weir savepoint abc", Some("no checkpoints and savepoints yet"));
         check("weir run -c org.Job x.jar", Some("--job NAME"));
         check("weir run -c org.Job x.jar", Some("x.jar is a Java archive"));
         check("weir run -yqu root wordcount", Some("`-yqu`: there is no YARN provider yet"));
         check("weir run -yDa=b wordcount", Some("-D KEY=VALUE"));
         check("weir run --yarnqueue=root wordcount", Some("`--yarnqueue`: there is no YARN"));
-        check("weir run -m yarn-cluster wordcount", Some("leave it out"));
+        check("weir run -z ns wordcount", Some("-m HOST:PORT"));
         check("weir run wordcount input.txt", Some("weir run wordcount -- input.txt"));
     }
 

@@ -1,19 +1,27 @@
-//! The command `weir`: runs job executables and shows plans and options.
+//! The command `weir`: runs jobs, talks to clusters, and is the processes of one.
 //!
-//! Owns the command line and what is said about wrong ones. A job is run by its own executable, which takes this process
-//! over, so that signals, output and exit codes are those of the job. Will wire the cluster's components together.
+//! Owns the command line and what is said about wrong ones, and wires JobManager and TaskManager together. Everything about a running
+//! cluster goes through its HTTP API, also when the cluster is in this very process.
 
 mod arguments;
+mod client;
+mod cluster;
 mod config;
+mod configuration;
 mod executable;
 mod failure;
+mod follow;
 mod habits;
 mod info;
+mod list;
+mod logs;
 mod package;
+mod plugins;
 mod run;
 mod text;
 
 use std::ffi::OsString;
+use std::future::Future;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -24,23 +32,54 @@ use arguments::{Cli, Subcommand};
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     let code = match Cli::try_parse_from(&words) {
-        Ok(cli) => execute(cli.command),
+        Ok(cli) => execute(&cli),
         Err(error) => explain(&error, &words),
     };
     ExitCode::from(code)
 }
 
-fn execute(command: Subcommand) -> u8 {
-    let result = match command {
-        Subcommand::Run(arguments) => run::run(&arguments),
-        Subcommand::Info(arguments) => info::info(&arguments),
-        Subcommand::Config(arguments) => config::config(&arguments),
-        Subcommand::Completions { shell } => completions(shell),
+fn execute(cli: &Cli) -> u8 {
+    let load = |define: &[String]| configuration::load(cli.config_dir.as_deref(), define);
+    let result = match &cli.command {
+        Subcommand::Run(arguments) => load(&arguments.job.define).and_then(|c| on_threads(2, run::run(arguments, c))),
+        Subcommand::Info(arguments) => info::info(arguments),
+        Subcommand::List(arguments) => load(&arguments.cluster.define).and_then(|c| on_one(list::list(arguments, &c))),
+        Subcommand::Status(arguments) => {
+            load(&arguments.cluster.define).and_then(|c| on_one(list::status(arguments, &c)))
+        }
+        Subcommand::Cancel(arguments) => {
+            load(&arguments.cluster.define).and_then(|c| on_one(list::cancel(arguments, &c)))
+        }
+        Subcommand::Logs(arguments) => load(&arguments.cluster.define).and_then(|c| on_one(logs::logs(arguments, &c))),
+        Subcommand::JobManager(arguments) => {
+            load(&arguments.define).and_then(|c| on_threads(2, cluster::job_manager(&c)))
+        }
+        Subcommand::TaskManager(arguments) => load(&arguments.define).and_then(|c| on_one(cluster::task_manager(&c))),
+        Subcommand::Local(arguments) => {
+            load(&arguments.define).and_then(|c| on_threads(2, cluster::local(arguments, c)))
+        }
+        Subcommand::Config(arguments) => load(&arguments.define).and_then(|c| config::config(arguments, &c)),
+        Subcommand::Plugins(arguments) => load(&arguments.define).and_then(|c| plugins::plugins(arguments, &c)),
+        Subcommand::Completions { shell } => completions(*shell),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         failure::exit_code(&error)
     })
+}
+
+/// Runs a command that mostly waits.
+fn on_one<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+/// Runs a command that works on this many threads.
+fn on_threads<T>(threads: usize, command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let result = runtime.block_on(command);
+    // Nothing that is left matters once the command is done.
+    runtime.shutdown_background();
+    result
 }
 
 /// Help, the version, or what is wrong with the command line.

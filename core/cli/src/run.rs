@@ -1,35 +1,258 @@
-//! `weir run`.
+//! `weir run`: uploads a job, runs it, and stays with it.
 
-use std::io::ErrorKind;
-use std::os::unix::process::CommandExt;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use weir_config::{Configuration, options};
 
-use crate::arguments::{OutputFormat, RunArgs};
+use crate::arguments::{OutputFormat, RunArgs, Target};
+use crate::client::Client;
+use crate::cluster::{Embedded, Signals, cores};
 use crate::executable;
+use crate::failure::{self, usage};
+use crate::follow::{Follower, Summary};
+use crate::text;
 
-/// Becomes the job's executable; returns only if that failed.
-pub(crate) fn run(arguments: &RunArgs) -> anyhow::Result<u8> {
+pub(crate) async fn run(arguments: &RunArgs, mut configuration: Configuration) -> anyhow::Result<u8> {
+    let place = place(arguments)?;
     let executable = executable::find(&arguments.target, arguments.quiet)?;
-    let mut command = Command::new(&executable.path);
-    command.args(arguments.job.to_words());
-    if let Some(workers) = &arguments.workers {
-        command.arg(format!("--workers={workers}"));
+    if let Some(parallelism) = &arguments.job.parallelism {
+        let set = configuration.set_argument(&format!("{}={parallelism}", options::PARALLELISM_DEFAULT.key()));
+        set.map_err(|error| usage(format!("-p {parallelism}: {error}")))?;
     }
-    if arguments.quiet {
-        command.arg("--quiet");
+    match place {
+        Target::Remote => {
+            let client = Client::new(arguments.jobmanager.as_deref(), &configuration)?;
+            let submission = Submission::new(arguments, &configuration)?;
+            let artifact = client.stored(&executable.path).await?;
+            let id = submission.run(&client, &artifact).await?;
+            if arguments.detached {
+                return detached(arguments, &id, &submission);
+            }
+            attached(arguments, &configuration, &client, &id, None).await
+        }
+        Target::Local => local(arguments, configuration, &executable.path).await,
     }
-    if arguments.output == OutputFormat::Json {
-        command.arg("--output=json");
-    }
-    command.args(&arguments.target.own);
-    Err(become_it(command, &executable.path))
 }
 
-/// Replaces this process: the job answers signals itself and its exit code is what the caller sees.
+fn place(arguments: &RunArgs) -> anyhow::Result<Target> {
+    let place = arguments.place.unwrap_or(if arguments.jobmanager.is_some() { Target::Remote } else { Target::Local });
+    match place {
+        Target::Local if arguments.jobmanager.is_some() => {
+            Err(usage("-m names a running cluster, but -t local makes one of its own: leave one of them out"))
+        }
+        Target::Local if arguments.detached => Err(usage(
+            "-d leaves the job to a cluster, but without -t remote the cluster is in this process: start one with `weir local` and add -t remote",
+        )),
+        Target::Remote if arguments.workers.is_some() => {
+            Err(usage("--workers is for a local cluster; a running one has the TaskManagers it has"))
+        }
+        place => Ok(place),
+    }
+}
+
+/// A cluster of its own for one job.
+async fn local(arguments: &RunArgs, mut configuration: Configuration, path: &Path) -> anyhow::Result<u8> {
+    if configuration.get(&options::PARALLELISM_DEFAULT).is_none() {
+        configuration.set_argument(&format!("{}={}", options::PARALLELISM_DEFAULT.key(), cores()))?;
+    }
+    let mut cluster = Embedded::for_one_job(&configuration).await?;
+    let client = cluster.client()?;
+    let submission = Submission::new(arguments, &configuration)?;
+    let ended = async {
+        let artifact = client.stored(path).await?;
+        let slots = submission.slots(&client, &artifact).await?;
+        let task_managers = arguments.workers.unwrap_or(1);
+        cluster.start_task_managers(task_managers, slots.div_ceil(task_managers))?;
+        let id = submission.run(&client, &artifact).await?;
+        attached(arguments, &configuration, &client, &id, Some(&cluster)).await
+    };
+    let code = ended.await;
+    cluster.shut_down().await;
+    code
+}
+
+fn detached(arguments: &RunArgs, id: &str, submission: &Submission) -> anyhow::Result<u8> {
+    match arguments.output {
+        OutputFormat::Json => text::print(&format!("{}\n", json!({ "job_id": id, "status": "submitted" })))?,
+        OutputFormat::Text if arguments.quiet => text::print(&format!("{id}\n"))?,
+        OutputFormat::Text => {
+            let name = submission.job.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+            text::print(&format!("Job{name} submitted with id {id}\n"))?;
+        }
+    }
+    Ok(failure::OK)
+}
+
+/// Stays until the job has ended. A job on a cluster of its own is stopped by Ctrl-C; one on a running cluster is left there.
+async fn attached(
+    arguments: &RunArgs,
+    configuration: &Configuration,
+    client: &Client,
+    id: &str,
+    cluster: Option<&Embedded>,
+) -> anyhow::Result<u8> {
+    let talks = !arguments.quiet && arguments.output == OutputFormat::Text;
+    if talks {
+        match cluster {
+            Some(_) => eprintln!("Job {id}; dashboard at {}", client.base()),
+            None => eprintln!("Job {id} on {}; Ctrl-C leaves it running, `weir cancel {id}` stops it", client.base()),
+        }
+    }
+    let mut follower = Follower::new(client, id, talks, configuration.get(&options::PROGRESS_INTERVAL));
+    let mut signals = Signals::new()?;
+    let mut interrupted = false;
+    loop {
+        tokio::select! {
+            ended = follower.until_the_end() => {
+                ended?;
+                break;
+            }
+            name = signals.next() => {
+                let Some(_) = cluster else {
+                    eprintln!("\n{name}: the job goes on; `weir cancel {id}` stops it, `weir status {id}` shows it");
+                    return Ok(failure::INTERRUPTED);
+                };
+                if interrupted {
+                    // The cluster goes with this function's caller, and kills what still runs.
+                    return Ok(failure::INTERRUPTED);
+                }
+                interrupted = true;
+                eprintln!("{name}: stopping the job; once more ends it at once");
+                client.patch(&format!("/jobs/{id}?mode=cancel")).await?;
+            }
+        }
+    }
+    let summary = Summary::fetch(client, id, interrupted).await?;
+    report(arguments, &summary)?;
+    Ok(match () {
+        () if summary.finished() => failure::OK,
+        () if summary.canceled() => failure::INTERRUPTED,
+        () => failure::FAILED,
+    })
+}
+
+fn report(arguments: &RunArgs, summary: &Summary) -> anyhow::Result<()> {
+    match arguments.output {
+        OutputFormat::Json => text::print(&format!("{}\n", summary.json())),
+        OutputFormat::Text => {
+            let failure = summary.failure_text();
+            if !failure.is_empty() {
+                eprintln!("{}", failure.trim_end());
+            }
+            if !arguments.quiet {
+                eprintln!("{}", summary.text().trim_end());
+            }
+            Ok(())
+        }
+    }
+}
+
+/// What is asked of the cluster.
+struct Submission {
+    job: Option<String>,
+    body: Value,
+}
+
+#[derive(Debug, Deserialize)]
+struct Accepted {
+    jobid: String,
+}
+
+impl Submission {
+    fn new(arguments: &RunArgs, configuration: &Configuration) -> anyhow::Result<Submission> {
+        let own = arguments.target.own.iter().map(|word| {
+            word.to_str()
+                .ok_or_else(|| usage(format!("the argument {word:?} is not UTF-8, so it cannot be sent to a cluster")))
+        });
+        let own = own.collect::<anyhow::Result<Vec<&str>>>()?;
+        let parallelism = options::PARALLELISM_DEFAULT.key();
+        let of_job: BTreeMap<&str, &str> = configuration.of_jobs().filter(|(key, _)| *key != parallelism).collect();
+        let body = json!({
+            "entryClass": arguments.job.name,
+            "programArgsList": own,
+            "parallelism": configuration.get(&options::PARALLELISM_DEFAULT),
+            "flinkConfiguration": of_job,
+        });
+        Ok(Submission { job: arguments.job.name.clone(), body })
+    }
+
+    async fn run(&self, client: &Client, artifact: &str) -> anyhow::Result<String> {
+        let accepted: Accepted = client.post(&format!("/jars/{artifact}/run"), &self.body).await?;
+        Ok(accepted.jobid)
+    }
+
+    /// How many slots the job needs: of each slot sharing group as many as its widest vertex has subtasks.
+    async fn slots(&self, client: &Client, artifact: &str) -> anyhow::Result<u32> {
+        #[derive(Deserialize)]
+        struct Planned {
+            plan: Plan,
+        }
+        #[derive(Deserialize)]
+        struct Plan {
+            nodes: Vec<Node>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Node {
+            parallelism: u32,
+            #[serde(default)]
+            slot_sharing_group: String,
+        }
+        let Planned { plan } = client.post(&format!("/jars/{artifact}/plan"), &self.body).await?;
+        let mut groups: BTreeMap<String, u32> = BTreeMap::new();
+        for node in plan.nodes {
+            let widest = groups.entry(node.slot_sharing_group).or_default();
+            *widest = (*widest).max(node.parallelism);
+        }
+        Ok(groups.values().sum::<u32>().max(1))
+    }
+}
+
+impl Client {
+    /// The key under which the cluster has this executable, which is uploaded unless it is there already.
+    async fn stored(&self, path: &Path) -> anyhow::Result<String> {
+        #[derive(Deserialize)]
+        struct Stored {
+            files: Vec<StoredFile>,
+        }
+        #[derive(Deserialize)]
+        struct StoredFile {
+            id: String,
+            sha256: String,
+        }
+        let Stored { files } = self.get("/jars").await?;
+        let digest = sha256(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        match files.into_iter().find(|file| file.sha256 == digest) {
+            Some(file) => Ok(file.id),
+            None => self.upload(path).await,
+        }
+    }
+}
+
+fn sha256(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Replaces this process by the job's executable, which then answers signals itself.
 pub(crate) fn become_it(mut command: Command, path: &Path) -> anyhow::Error {
+    use std::os::unix::process::CommandExt;
     not_started(path, &command.exec())
 }
 

@@ -69,14 +69,20 @@ impl fmt::Debug for JobManagerOptions {
     }
 }
 
+/// The folder of a cluster's processes, by its configuration.
+pub fn cluster_dir(configuration: &Configuration) -> PathBuf {
+    let tmp_dir = configuration.get(&options::TMP_DIR).map_or_else(std::env::temp_dir, PathBuf::from);
+    let base = configuration.get(&options::WORKING_DIR).map_or_else(|| tmp_dir.join(default_folder()), PathBuf::from);
+    base.join(configuration.get(&options::CLUSTER_ID))
+}
+
 impl JobManagerOptions {
     /// What the configuration says.
     pub fn from_configuration(configuration: &Configuration) -> Result<JobManagerOptions, JobManagerError> {
         let get = configuration;
         let tmp_dir = get.get(&options::TMP_DIR).map_or_else(std::env::temp_dir, PathBuf::from);
         let cluster_id = get.get(&options::CLUSTER_ID);
-        let base = get.get(&options::WORKING_DIR).map_or_else(|| tmp_dir.join(default_folder()), PathBuf::from);
-        let working_dir = absolute(base.join(&cluster_id).join("jobmanager"))?;
+        let working_dir = absolute(cluster_dir(configuration).join("jobmanager"))?;
         let log_dir = get.get(&options::LOG_DIR).map_or_else(|| working_dir.join("log"), PathBuf::from);
         Ok(JobManagerOptions {
             bind_host: get.get(&options::JOBMANAGER_BIND_HOST),

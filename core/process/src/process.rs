@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use weir_logging::{LastLines, RollingFile};
 
+use crate::output::Echo;
 use crate::{describe_status, lineage, output, spawner};
 
 /// Lines of a process's output kept for the report of its end.
@@ -44,6 +45,8 @@ pub struct Command {
     pub max_size: u64,
     /// How many rotated files are kept.
     pub max_old_files: u32,
+    /// Whether what it prints goes to the output of this process as well.
+    pub echo: bool,
 }
 
 impl Command {
@@ -59,6 +62,7 @@ impl Command {
             stderr: None,
             max_size: 10 << 20,
             max_old_files: 1,
+            echo: false,
         }
     }
 }
@@ -137,9 +141,14 @@ impl Process {
             let path = path.as_ref()?;
             Some(RollingFile::open_or_retry(path, command.max_size, command.max_old_files))
         };
-        let out = child.stdout.take().map(|pipe| tokio::spawn(output::pump(pipe, file(&command.stdout), None)));
+        let echo = |to| Some(to).filter(|_| command.echo);
+        let out = child
+            .stdout
+            .take()
+            .map(|pipe| tokio::spawn(output::pump(pipe, file(&command.stdout), echo(Echo::Stdout), None)));
         let err = child.stderr.take();
-        let err = err.map(|pipe| tokio::spawn(output::pump(pipe, file(&command.stderr), Some(last_lines))));
+        let err = err
+            .map(|pipe| tokio::spawn(output::pump(pipe, file(&command.stderr), echo(Echo::Stderr), Some(last_lines))));
         let (tell, ended) = watch::channel(None);
         let pumps = [out, err].into_iter().flatten().collect();
         // Made here, because a task that is never polled has nothing but its arguments.

@@ -1,9 +1,11 @@
 //! What a worker process and its TaskManager say to each other, as frames. What is only passed on is not decoded.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
-use weir_model::{TaskId, VertexId};
+use weir_model::TaskId;
 use weir_proto::MAX_FRAME_BYTES;
 use weir_proto::worker::{self as proto, to_driver, to_worker};
 
@@ -91,7 +93,7 @@ fn add(events: &mut Vec<WorkerEvent>, message: to_driver::Message) {
             job_graph_hash: hello.job_graph_hash,
             data_address: hello.data_address,
             pid: hello.pid,
-            vertices: hello.vertices.into_iter().map(vertex).collect(),
+            vertices: hello.vertices.into_iter().map(|vertex| Arc::new(vertex.into())).collect(),
         }),
         to_driver::Message::TaskStateChanged(change) => match change.try_into() {
             Ok(change) => {
@@ -111,12 +113,6 @@ fn add(events: &mut Vec<WorkerEvent>, message: to_driver::Message) {
         }
     };
     events.push(event);
-}
-
-/// An id that is none counts as that of zeros: it is for people and dashboards only.
-fn vertex(info: proto::VertexInfo) -> (VertexId, String) {
-    let id = <[u8; 16]>::try_from(info.id.as_slice()).unwrap_or_default();
-    (VertexId::from_bytes(id), info.name)
 }
 
 #[cfg(test)]

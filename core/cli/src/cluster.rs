@@ -1,0 +1,251 @@
+//! The processes of a cluster, and a whole cluster inside this process.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use tempfile::TempDir;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use weir_config::{ConfigValue, Configuration, options};
+use weir_jobmanager::{JobManager, JobManagerOptions, cluster_dir};
+use weir_logging::{LogFilter, LogOptions, Stderr};
+use weir_taskmanager::{TaskManager, TaskManagerOptions};
+
+use crate::arguments::LocalArgs;
+use crate::client::Client;
+use crate::failure::{self, usage};
+use crate::text;
+
+/// `weir jobmanager`.
+pub(crate) async fn job_manager(configuration: &Configuration) -> anyhow::Result<u8> {
+    let options = JobManagerOptions::from_configuration(configuration)?;
+    log(configuration, options.log_dir.clone(), "jobmanager", &std::process::id().to_string(), Stderr::Warnings)?;
+    let mut signals = Signals::new()?;
+    let job_manager = JobManager::start(options).await?;
+    text::print(&format!(
+        "JobManager of cluster {}: HTTP API and dashboard at http://{}, TaskManagers connect to {}\n",
+        configuration.get(&options::CLUSTER_ID),
+        job_manager.rest_address(),
+        job_manager.rpc_address()
+    ))?;
+    let ended = tokio::select! {
+        ended = job_manager.wait() => ended,
+        name = signals.next() => {
+            tracing::info!(signal = name, "asked to end");
+            job_manager.shut_down().await
+        }
+    };
+    ended.map(|()| failure::OK).map_err(|failure| anyhow!("the JobManager failed: {failure}"))
+}
+
+/// `weir taskmanager`.
+pub(crate) async fn task_manager(configuration: &Configuration) -> anyhow::Result<u8> {
+    let mut options = task_manager_options(configuration)?;
+    options.owns_process = true;
+    let id = options.id.clone().unwrap_or_else(|| std::process::id().to_string());
+    log(configuration, options.log_dir.clone(), "taskmanager", &id, Stderr::Warnings)?;
+    let mut signals = Signals::new()?;
+    let task_manager = TaskManager::start(options)?;
+    text::print(&format!("TaskManager {} looks for the JobManager\n", task_manager.id()))?;
+    let asked = async move { format!("it got {}", signals.next().await) };
+    task_manager.run_until(asked).await?;
+    Ok(failure::OK)
+}
+
+/// `weir local`.
+pub(crate) async fn local(arguments: &LocalArgs, mut configuration: Configuration) -> anyhow::Result<u8> {
+    let slots = options::TASK_SLOTS.key();
+    if let Some(number) = &arguments.slots {
+        configuration.set_argument(&format!("{slots}={number}")).map_err(|error| usage(format!("--slots: {error}")))?;
+    } else if configuration.origin(&options::TASK_SLOTS) == weir_config::Origin::Default {
+        configuration.set_argument(&format!("{slots}={}", cores()))?;
+    }
+    let mut signals = Signals::new()?;
+    let mut cluster = Embedded::that_stays(&configuration).await?;
+    let slots = configuration.get(&options::TASK_SLOTS);
+    cluster.start_task_managers(arguments.taskmanagers, slots)?;
+    text::print(&format!(
+        "cluster {}: HTTP API and dashboard at {}, {} TaskManager{} of {slots} slots; Ctrl-C ends it\n",
+        configuration.get(&options::CLUSTER_ID),
+        cluster.base(),
+        arguments.taskmanagers,
+        if arguments.taskmanagers == 1 { "" } else { "s" },
+    ))?;
+    tokio::select! {
+        () = cluster.ended() => {}
+        name = signals.next() => tracing::info!(signal = name, "asked to end"),
+    }
+    cluster.shut_down().await;
+    Ok(failure::OK)
+}
+
+/// Number of cores of this machine, or of what of it this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A JobManager and TaskManagers in this process. Dropping it ends them, and the processes of their jobs.
+pub(crate) struct Embedded {
+    configuration: Configuration,
+    job_manager: JobManager,
+    task_managers: Vec<TaskManager>,
+    /// What nobody needs later; last, so that it goes when nothing uses it any more.
+    folder: Option<TempDir>,
+}
+
+impl Embedded {
+    /// A cluster for one job, which leaves nothing behind. If somebody has the usual port, it takes another one.
+    pub(crate) async fn for_one_job(configuration: &Configuration) -> anyhow::Result<Embedded> {
+        let folder =
+            TempDir::with_prefix("weir-run-").context("no folder for temporary files; TMPDIR names another place")?;
+        let mut own = configuration.clone();
+        let mut set = |key: &str, value: &str| own.set_argument(&format!("{key}={value}"));
+        set(options::WORKING_DIR.key(), &folder.path().display().to_string())?;
+        set(options::JOBMANAGER_PORT.key(), "0")?;
+        set(options::JOBMANAGER_BIND_HOST.key(), "localhost")?;
+        set(options::JOBMANAGER_ADDRESS.key(), "localhost")?;
+        let mut options = JobManagerOptions::from_configuration(&own)?;
+        if own.origin(&options::REST_PORT) == weir_config::Origin::Default {
+            options.rest.ports.push(0);
+        }
+        log(&own, options.log_dir.clone(), "local", &std::process::id().to_string(), Stderr::Nothing)?;
+        Embedded::start(own, options, Some(folder)).await
+    }
+
+    /// A cluster that goes on until it is ended. It keeps its folder.
+    async fn that_stays(configuration: &Configuration) -> anyhow::Result<Embedded> {
+        let options = JobManagerOptions::from_configuration(configuration)?;
+        log(configuration, options.log_dir.clone(), "local", &std::process::id().to_string(), Stderr::Warnings)?;
+        Embedded::start(configuration.clone(), options, None).await
+    }
+
+    async fn start(
+        configuration: Configuration,
+        options: JobManagerOptions,
+        folder: Option<TempDir>,
+    ) -> anyhow::Result<Embedded> {
+        let job_manager = JobManager::start(options).await?;
+        Ok(Embedded { configuration, job_manager, task_managers: Vec::new(), folder })
+    }
+
+    /// Starts TaskManagers with this many slots each.
+    pub(crate) fn start_task_managers(&mut self, count: u32, slots: u32) -> anyhow::Result<()> {
+        for number in 1..=count {
+            let mut options = task_manager_options(&self.configuration)?;
+            options.job_manager = self.job_manager.rpc_address().to_string();
+            options.slots = slots;
+            options.id = Some(match count {
+                1 => format!("local-{}", std::process::id()),
+                _ => format!("local-{}-{number}", std::process::id()),
+            });
+            // The process's own log and those of the jobs are in one place.
+            options.log_dir = JobManagerOptions::from_configuration(&self.configuration)?.log_dir;
+            options.echo_output = self.folder.is_some();
+            self.task_managers.push(TaskManager::start(options)?);
+        }
+        Ok(())
+    }
+
+    /// `http://host:port` of the HTTP API.
+    pub(crate) fn base(&self) -> String {
+        format!("http://{}", self.job_manager.rest_address())
+    }
+
+    /// A client of the HTTP API.
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        Client::new(Some(&self.base()), &self.configuration)
+    }
+
+    /// Resolves when somebody has ended it over the HTTP API.
+    async fn ended(&self) {
+        // How it ended is said by its log; here it only matters that it did.
+        let _ = self.job_manager.wait().await;
+    }
+
+    /// Ends it: jobs, TaskManagers, JobManager.
+    pub(crate) async fn shut_down(self) {
+        let Embedded { job_manager, task_managers, folder, .. } = self;
+        if let Err(failure) = job_manager.shut_down().await {
+            tracing::error!(failure, "the JobManager failed");
+        }
+        // Dropping one waits until it has ended.
+        let ended = tokio::task::spawn_blocking(move || {
+            task_managers.iter().for_each(|task_manager| task_manager.stop("the cluster ends"));
+            drop(task_managers);
+            drop(folder);
+        });
+        let _ = ended.await;
+    }
+}
+
+/// What the configuration says about a TaskManager.
+fn task_manager_options(configuration: &Configuration) -> anyhow::Result<TaskManagerOptions> {
+    let get = configuration;
+    let host = get.get(&options::JOBMANAGER_ADDRESS);
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    let job_manager = format!("{host}:{}", get.get(&options::JOBMANAGER_PORT));
+    let folder = cluster_dir(configuration).join("taskmanager");
+    let log_dir = get.get(&options::LOG_DIR).map_or_else(|| folder.join("log"), PathBuf::from);
+    let log_size = get.get(&options::LOG_SIZE).0;
+    Ok(TaskManagerOptions {
+        id: get.get(&options::RESOURCE_ID),
+        cluster_id: get.get(&options::CLUSTER_ID),
+        slots: get.get(&options::TASK_SLOTS),
+        host: Some(get.get(&options::TASK_MANAGER_HOST)),
+        bind_host: Some(bind_host(&get.get(&options::TASK_MANAGER_BIND_HOST))?),
+        memory: get.get(&options::PROCESS_MEMORY).map(|size| size.0),
+        artifact_cache_size: get.get(&options::ARTIFACT_CACHE).0,
+        worker_log_size: log_size / 10,
+        worker_log_backups: get.get(&options::LOG_FILES).min(1),
+        metrics_port: u16::try_from(get.get(&options::METRICS_PORT)).ok(),
+        registration_initial_timeout: get.get(&options::REGISTRATION_INITIAL),
+        registration_max_timeout: get.get(&options::REGISTRATION_MAX),
+        registration_timeout: Some(get.get(&options::TASK_MANAGER_REGISTRATION_TIMEOUT)),
+        ..TaskManagerOptions::new(job_manager, folder, log_dir)
+    })
+}
+
+fn bind_host(text: &str) -> anyhow::Result<IpAddr> {
+    match text {
+        "localhost" => Ok(IpAddr::from([127, 0, 0, 1])),
+        _ => text.parse().map_err(|_| {
+            usage(format!(
+                "{} is {text:?}: expected an IP address of this machine, 0.0.0.0 for all, or localhost",
+                options::TASK_MANAGER_BIND_HOST.key()
+            ))
+        }),
+    }
+}
+
+/// Begins to log, for the whole process.
+fn log(configuration: &Configuration, dir: PathBuf, role: &str, id: &str, stderr: Stderr) -> anyhow::Result<()> {
+    let level = configuration.get(&options::LOG_LEVEL).render();
+    let mut log = LogOptions::new(dir, role, id);
+    log.max_size = configuration.get(&options::LOG_SIZE).0;
+    log.max_old_files = configuration.get(&options::LOG_FILES);
+    log.filter = LogFilter::from_env_or(&level).map_err(|error| usage(error.to_string()))?;
+    log.stderr = stderr;
+    weir_logging::init(log).map_err(|error| anyhow!("{error}"))
+}
+
+/// Ctrl-C and its like.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// From now on, these signals do not end the process by themselves.
+    pub(crate) fn new() -> anyhow::Result<Signals> {
+        let watch = |kind| signal(kind).context("signals cannot be watched");
+        Ok(Signals { interrupt: watch(SignalKind::interrupt())?, terminate: watch(SignalKind::terminate())? })
+    }
+
+    /// The name of the next one.
+    pub(crate) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "Ctrl-C",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
