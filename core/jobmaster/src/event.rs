@@ -62,7 +62,8 @@ pub enum FromCoordinator {
 /// To the coordinator process of a job, or about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToCoordinator {
-    /// Look at every input and take every output. Answered by [`FromCoordinator::Opened`].
+    /// Look at every input and take every output. Answered by [`FromCoordinator::Opened`]. A process that could not may be asked
+    /// again, with another run id; one that could is not.
     Open {
         /// Unique to this run of the job: names what its sinks write aside.
         run_id: String,

@@ -5,8 +5,8 @@
 //! started again. Tasks of different deployments never exchange data, because a region is all that is connected.
 //! The messages of one deployment to one TaskManager come in the order [`ToTaskManager`] lists them.
 
+use core::net::SocketAddr;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::{

@@ -1,7 +1,7 @@
 //! A deployment from its schedule until all its worker processes are gone.
 
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use weir_model::{Placement, TaskId, TaskManagerId};

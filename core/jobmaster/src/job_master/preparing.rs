@@ -1,7 +1,7 @@
 //! From slots to running tasks: worker processes are started, and when all are ready, they get their tasks.
 
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 

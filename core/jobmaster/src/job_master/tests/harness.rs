@@ -1,6 +1,6 @@
 //! A JobMaster and what tests say to it.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
