@@ -58,6 +58,8 @@ struct Jar {
     name: String,
     uploaded: u64,
     entry: Vec<Entry>,
+    /// Not in Flink: by it, a client sees that it need not upload the file again.
+    sha256: String,
 }
 
 #[derive(Serialize)]
@@ -73,7 +75,8 @@ async fn list(State(api): State<Arc<Api>>, cluster: Cluster) -> Answer<Jars> {
 
 fn jar(stored: StoredArtifact) -> Jar {
     let entry = stored.jobs.into_iter().map(|name| Entry { name, description: None }).collect();
-    Jar { id: stored.key, name: stored.artifact.name, uploaded: stored.uploaded, entry }
+    let sha256 = stored.artifact.id.to_string();
+    Jar { id: stored.key, name: stored.artifact.name, uploaded: stored.uploaded, entry, sha256 }
 }
 
 async fn remove(cluster: Cluster, path: Path) -> Answer<Empty> {

@@ -27,6 +27,9 @@ struct Node {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     inputs: Vec<Input>,
     optimizer_properties: Empty,
+    /// Not in Flink: with it, a client knows how many slots the job needs.
+    #[serde(rename = "slotSharingGroup")]
+    slot_sharing_group: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -61,6 +64,7 @@ impl Node {
             description: description(vertex),
             inputs,
             optimizer_properties: Empty {},
+            slot_sharing_group: vertex.slot_sharing_group.clone(),
         }
     }
 }
