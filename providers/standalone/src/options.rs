@@ -25,7 +25,9 @@ pub struct StandaloneOptions {
 impl StandaloneOptions {
     /// Reads the options out of a configuration; an error says which key has which wrong value and what it may be.
     pub fn from_configuration(configuration: &BTreeMap<String, String>, cores: u32) -> Result<Self, String> {
-        let number = |key: &str| match configuration.get(key) {
+        // An option that has no value may be there as an empty one.
+        let value = |key: &str| configuration.get(key).filter(|text| !text.trim().is_empty());
+        let number = |key: &str| match value(key) {
             None => Ok(None),
             Some(text) => match u32::parse(text) {
                 Ok(number) => Ok(Some(number)),
@@ -46,7 +48,7 @@ impl StandaloneOptions {
             };
             return Err(format!("{MIN_WORKERS} is {min}, but {max_text}: lower the one or raise the other"));
         }
-        let log_dir = configuration.get(LOG_DIR).filter(|text| !text.is_empty()).map(PathBuf::from);
+        let log_dir = value(LOG_DIR).map(PathBuf::from);
         Ok(Self { max_workers, max_is_set: max.is_some(), log_dir })
     }
 }
@@ -62,7 +64,9 @@ mod tests {
 
     #[test]
     fn there_are_as_many_workers_as_cores_unless_told_otherwise() {
-        assert_eq!(read(&[]), Ok(StandaloneOptions { max_workers: 3, max_is_set: false, log_dir: None }));
+        let unset = StandaloneOptions { max_workers: 3, max_is_set: false, log_dir: None };
+        assert_eq!(read(&[]), Ok(unset.clone()));
+        assert_eq!(read(&[(MAX_WORKERS, ""), (MIN_WORKERS, " "), (LOG_DIR, "")]), Ok(unset));
         let set = read(&[(MAX_WORKERS, "9"), (MIN_WORKERS, "9"), (LOG_DIR, "/log")]);
         let expected = StandaloneOptions { max_workers: 9, max_is_set: true, log_dir: Some("/log".into()) };
         assert_eq!(set, Ok(expected));
