@@ -9,6 +9,8 @@ use crate::body;
 use crate::error::ApiError;
 use crate::{ArtifactUpload, StoredArtifact};
 
+/// The most bytes of a part that is no file.
+const MAX_ATTRIBUTE: usize = 64 << 10;
 /// The longest file name that is kept.
 const MAX_NAME: usize = 200;
 
@@ -17,8 +19,8 @@ pub(super) async fn receive(api: &Api, cluster: &Cluster, mut form: Multipart) -
     let mut received: Option<Box<dyn ArtifactUpload>> = None;
     while let Some(field) = form.next_field().await.map_err(|error| malformed(&error))? {
         let Some(name) = field.file_name().map(clean) else {
-            let name = field.name().unwrap_or_default();
-            return Err(ApiError::bad_request(format!("The part {name:?} of the form is no file. {EXPECTED}")));
+            attribute(field).await?;
+            continue;
         };
         if received.is_some() {
             return Err(ApiError::bad_request(format!("Exactly 1 file must be sent, received several. {EXPECTED}")));
@@ -34,6 +36,21 @@ pub(super) async fn receive(api: &Api, cluster: &Cluster, mut form: Multipart) -
         Some(upload) => Ok(upload.finish().await?),
         None => Err(none()),
     }
+}
+
+/// A part that is no file: Java clients of Flink send the request's body, here empty, in one called `request`.
+async fn attribute(mut field: Field<'_>) -> Result<(), ApiError> {
+    if field.name() != Some("request") {
+        let name = field.name().unwrap_or_default();
+        return Err(ApiError::bad_request(format!("The part {name:?} of the form is no file. {EXPECTED}")));
+    }
+    let mut left = MAX_ATTRIBUTE;
+    while let Some(bytes) = field.chunk().await.map_err(|error| malformed(&error))? {
+        let too_long =
+            || ApiError::bad_request(format!("The part \"request\" of the form is longer than {MAX_ATTRIBUTE} bytes."));
+        left = left.checked_sub(bytes.len()).ok_or_else(too_long)?;
+    }
+    Ok(())
 }
 
 const EXPECTED: &str = "Send one file as multipart/form-data, e.g. with `curl -F jarfile=@PROGRAM`.";

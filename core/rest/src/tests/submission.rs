@@ -33,6 +33,9 @@ async fn a_file_is_uploaded() {
         assert_eq!(answer, (200, json!({"filename": "/flink-web-upload/5678_word-count", "status": "success"})));
     }
     assert_eq!(server.fake.noted(), ["upload word-count"; 2]);
+    // As Java clients of Flink do it.
+    let (status, _) = upload(&server, &[part("request", None, "{}"), part("file_0", Some("a.jar"), "ELF")]).await;
+    assert_eq!(status, 200);
     assert!(!server.fake.dropped.load(Ordering::SeqCst));
 }
 
@@ -45,6 +48,8 @@ async fn forms_that_are_not_one_file_are_refused() {
     };
     check(upload(&server, &[]).await, "received 0").await;
     check(upload(&server, &[part("a", None, "text")]).await, "is no file").await;
+    check(upload(&server, &[part("request", None, "{}")]).await, "received 0").await;
+    check(upload(&server, &[part("request", None, &"x".repeat(100_000))]).await, "longer than").await;
     check(upload(&server, &[part("a", Some(""), "x")]).await, "no name").await;
     check(upload(&server, &[part("a", Some(".."), "x")]).await, "no name").await;
     assert!(!server.fake.dropped.load(Ordering::SeqCst));
