@@ -7,8 +7,8 @@ use std::time::Duration;
 use weir_dispatcher::{Dispatcher, DispatcherOptions, Effect as DispatcherEffect, Event as DispatcherEvent, JobRecord};
 use weir_jobmaster::{JobMaster, JobMasterEffect, JobMasterEvent, JobSpec};
 use weir_model::{
-    Artifact, ArtifactId, FromResourceManager, FromTaskManager, JobId, Launch, LeaderEpoch,
-    TaskManagerId, ToTaskManager,
+    Artifact, ArtifactId, FromResourceManager, FromTaskManager, JobId, Launch, LeaderEpoch, TaskManagerId,
+    ToTaskManager,
 };
 use weir_proto::control::{ForJobManager, ForTaskManager, Timing, encode_plan};
 use weir_resourcemanager::{
@@ -215,16 +215,13 @@ impl World {
             ForJobManager::Register(registration) => {
                 let info = registration.info;
                 self.on_register(connection, info);
-                return;
             }
             ForJobManager::Fenced { current } => {
                 // Without high availability there is one JobManager at a time, and nobody can have seen a greater epoch.
                 self.check(false, || format!("epoch {own} is fenced by {current}"));
-                return;
             }
             _ if epoch != own => {
                 self.check(false, || format!("a message for epoch {epoch} reached epoch {own}"));
-                return;
             }
             ForJobManager::Heartbeat { .. } => {
                 self.send_to_task_manager(connection, own, ForTaskManager::HeartbeatAnswer);

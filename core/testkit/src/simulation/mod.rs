@@ -11,6 +11,7 @@ mod job_manager;
 mod network;
 mod provider;
 mod random;
+pub mod scale;
 mod scenario;
 mod task_manager;
 mod worker;
@@ -51,6 +52,8 @@ pub struct Outcome {
     pub faults: u32,
     /// Number of deployments of all jobs.
     pub deployments: u32,
+    /// Depends on everything that happened: equal for equal runs.
+    pub fingerprint: u64,
 }
 
 /// Something that must not be.
@@ -240,6 +243,7 @@ struct World {
     agenda: BinaryHeap<Reverse<Planned>>,
     planned: u64,
     happened: u64,
+    fingerprint: u64,
     random: Random,
     scenario: Scenario,
     job_manager: JobManager,
@@ -270,6 +274,7 @@ impl World {
             agenda: BinaryHeap::new(),
             planned: 0,
             happened: 0,
+            fingerprint: 0,
             random,
             job_manager: JobManager::not_started(),
             task_managers: Vec::new(),
@@ -367,6 +372,9 @@ impl World {
             let Some(Reverse(next)) = self.agenda.pop() else { break };
             self.now = next.at;
             self.happened += 1;
+            // Order and time of all that happens follow from all that happened before.
+            let sign = next.order ^ (next.at.as_nanos() as u64).rotate_left(32);
+            self.fingerprint = (self.fingerprint ^ sign).wrapping_mul(0x0100_0000_01b3);
             self.happen(next.what);
             if let Some(what) = self.checks.violation.take() {
                 return Err(what);
@@ -400,6 +408,7 @@ impl World {
             events: self.happened,
             faults: self.faults,
             deployments: self.flows.len() as u32,
+            fingerprint: self.fingerprint,
         }
     }
 }

@@ -51,6 +51,8 @@ pub(crate) struct JobScenario {
     pub(crate) cancel_at: Option<Duration>,
     /// Splits of all its sources together; without end for unbounded ones.
     pub(crate) splits: u32,
+    /// Milliseconds that a task takes for a split at most.
+    pub(crate) longest_split: u64,
     /// How many of 1000 attempts of tasks fail by themselves.
     pub(crate) failing: u32,
     /// How many of 1000 tasks do not stop when asked to.
@@ -114,7 +116,7 @@ impl FaultRates {
         if random.chance(100) {
             return Self::default();
         }
-        let mut rate = |per_mille: u32| random.chance(per_mille).then(|| random.millis(5_000, 120_000));
+        let mut rate = |per_mille: u32| random.chance(per_mille).then(|| random.millis(2_000, 90_000));
         Self {
             cut_connection: rate(500),
             crash_task_manager: rate(500),
@@ -136,9 +138,10 @@ fn job(random: &mut Random, number: u8, calm_from: Duration) -> JobScenario {
         id: JobId::from_bytes([number; 16]),
         graph: Arc::new(graph),
         options: options(random),
-        submit_at: random.millis(0, calm_from.as_millis() as u64 / 2),
+        submit_at: random.millis(0, calm_from.as_millis() as u64 * 8 / 10),
         cancel_at: cancels.then(|| random.millis(10_000, 900_000)),
-        splits: random.between(0, 12),
+        splits: random.between(0, 30),
+        longest_split: *random.pick(&[500, 5_000, 5_000, 30_000]),
         failing: *random.pick(&[0, 0, 30, 150]),
         stubborn: *random.pick(&[0, 0, 100]),
     }

@@ -236,11 +236,13 @@ impl World {
         let Some((task, answer)) = coordinator::decode(answer) else {
             return self.check(false, || format!("the answer {answer:?} is not what a coordinator sent"));
         };
+        let job = self.task_managers[index].workers[&worker].start.deployment.job;
+        let longest = self.job_scenario(job).longest_split;
         let Some(found) = self.living_task(index, worker, task) else { return };
         let (delay, step) = match answer {
             coordinator::SplitAnswer::Split(split) => {
                 found.splits.push(split);
-                (self.random.millis(10, 5_000), WorkerStep::AskForSplit(task))
+                (self.random.millis(10, longest), WorkerStep::AskForSplit(task))
             }
             coordinator::SplitAnswer::NoneYet => (self.random.millis(500, 5_000), WorkerStep::AskForSplit(task)),
             coordinator::SplitAnswer::Finished => (self.random.millis(0, 100), WorkerStep::Finish(task)),
