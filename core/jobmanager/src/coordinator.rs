@@ -141,6 +141,13 @@ impl Coordinator {
         Err(failure)
     }
 
+    /// One that has built its job already, for tests.
+    #[cfg(test)]
+    pub(crate) fn of(process: Process, stream: UnixStream) -> Coordinator {
+        let (outgoing, incoming) = connect(stream);
+        Coordinator { process, outgoing, incoming, closed: None, outputs: [PathBuf::new(), PathBuf::new()] }
+    }
+
     /// Sends a message. If the process is gone, [`next`](Self::next) says so.
     pub(crate) fn tell(&self, message: ToCoordinator) {
         if let Some(message) = to_message(message) {

@@ -127,7 +127,7 @@ impl JobManager {
 }
 
 /// All that can fail at the start, done.
-struct Prepared {
+pub(crate) struct Prepared {
     options: JobManagerOptions,
     rpc_address: SocketAddr,
     working_dir: WorkingDir,
@@ -140,9 +140,16 @@ struct Prepared {
 }
 
 /// The loops without which nothing works.
-struct Loops {
+pub(crate) struct Loops {
     dispatcher: JoinHandle<()>,
     resource_manager: JoinHandle<()>,
+}
+
+#[cfg(test)]
+impl Loops {
+    pub(crate) fn are_finished(&self) -> bool {
+        self.dispatcher.is_finished() || self.resource_manager.is_finished()
+    }
 }
 
 struct Servers {
@@ -153,7 +160,7 @@ struct Servers {
 }
 
 impl Prepared {
-    async fn new(options: JobManagerOptions, rpc_address: SocketAddr) -> Result<Prepared, JobManagerError> {
+    pub(crate) async fn new(options: JobManagerOptions, rpc_address: SocketAddr) -> Result<Prepared, JobManagerError> {
         let clock = Clock::new();
         let working_dir = WorkingDir::open(&options.working_dir, &options.cluster_id)?;
         let epoch = working_dir.next_epoch(clock.millis())?;
@@ -176,7 +183,7 @@ impl Prepared {
     }
 
     /// Starts the loops, tells them what was left by an earlier JobManager, and opens the providers.
-    fn start(self) -> (Arc<Shared>, Loops) {
+    pub(crate) fn start(self) -> (Arc<Shared>, Loops) {
         let (dispatcher, dispatcher_messages) = unbounded_channel();
         let (resource_manager, resource_messages) = unbounded_channel();
         let options = &self.options;

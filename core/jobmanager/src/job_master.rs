@@ -3,6 +3,8 @@
 //! Each job has a task of its own. A bug in one ends that job; the others go on.
 
 mod crashed;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -93,6 +93,8 @@ pub(crate) fn task_manager_command(options: &JobManagerOptions, rpc_port: u16) -
     settings.insert("jobmanager.rpc.address".to_owned(), options.rpc_host.clone());
     settings.insert("jobmanager.rpc.port".to_owned(), rpc_port.to_string());
     settings.insert("taskmanager.numberOfTaskSlots".to_owned(), options.resources.template.slots.to_string());
+    // Filled in by the ResourceManager, which names the TaskManagers it wants.
+    settings.insert("taskmanager.resource-id".to_owned(), "{id}".to_owned());
     let settings = settings.into_iter().flat_map(|(key, value)| ["-D".to_owned(), format!("{key}={value}")]);
     options.task_manager_command.iter().cloned().chain(settings).collect()
 }

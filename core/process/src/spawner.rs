@@ -9,10 +9,14 @@ use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::process::Child;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+
+/// How long an executable may be busy.
+const BUSY_PATIENCE: Duration = Duration::from_millis(500);
 
 struct Order {
     command: Command,
@@ -47,7 +51,7 @@ fn start_thread() -> io::Result<Sender<Order>> {
     thread::Builder::new().name("weir-spawner".to_owned()).spawn(move || {
         for Order { command, runtime, answer } in orders {
             let _runtime = runtime.enter();
-            let child = tokio::process::Command::from(command).spawn();
+            let child = spawn_when_written(&mut tokio::process::Command::from(command));
             // If nobody waits any more, the child is killed by being dropped.
             if let Err(Ok(mut abandoned)) = answer.send(child) {
                 let _ = abandoned.start_kill();
@@ -55,6 +59,20 @@ fn start_thread() -> io::Result<Sender<Order>> {
         }
     })?;
     Ok(sender)
+}
+
+/// An executable that was written a moment ago may still be open for writing in a child that another thread has forked and that has
+/// not come to its `exec`.
+fn spawn_when_written(command: &mut tokio::process::Command) -> io::Result<Child> {
+    let deadline = Instant::now() + BUSY_PATIENCE;
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Runs in the child, between `fork` and `exec`.

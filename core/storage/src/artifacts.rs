@@ -91,6 +91,13 @@ pub struct ArtifactPin {
     store: ArtifactStore,
 }
 
+impl ArtifactPin {
+    /// The artifact that is kept.
+    pub fn artifact(&self) -> &Artifact {
+        &self.artifact
+    }
+}
+
 impl Deref for ArtifactPin {
     type Target = Artifact;
 

@@ -64,7 +64,7 @@ async fn build(shared: &Shared, request: RunRequest) -> Result<PlannedJob, Gatew
     let configuration = launch::effective(cluster, &built.graph);
     let options = launch::job_master_options(id, cluster, &configuration);
     let launch = Launch {
-        artifact: weir_model::Artifact::clone(&pin),
+        artifact: pin.artifact().clone(),
         job_name: built.graph.name.clone(),
         arguments: coordinator_spec.arguments.clone(),
         environment: coordinator_spec.environment.clone(),
@@ -73,7 +73,7 @@ async fn build(shared: &Shared, request: RunRequest) -> Result<PlannedJob, Gatew
     let record = JobRecord {
         id,
         graph: built.graph.clone(),
-        artifact: weir_model::Artifact::clone(&pin),
+        artifact: pin.artifact().clone(),
         arguments: coordinator_spec.arguments.clone(),
         configuration: configuration.to_map(),
         submitted: shared.clock.now(),
