@@ -21,6 +21,33 @@ impl From<model::ExecutionState> for proto::ExecutionState {
     }
 }
 
+impl proto::VertexInfo {
+    /// What the vertices of a graph are called, by position.
+    pub fn of_graph(graph: &model::JobGraph) -> Vec<Self> {
+        let label = |(position, vertex): (u32, &model::JobVertex)| {
+            let label = graph.vertex_label(position)?;
+            Some(Self {
+                id: label.id.as_bytes().to_vec(),
+                name: label.name,
+                parallelism: vertex.parallelism,
+                operators: label.operators.iter().map(Into::into).collect(),
+                one_end: label.one_end,
+            })
+        };
+        (0..).zip(&graph.vertices).filter_map(label).collect()
+    }
+}
+
+/// It is for people and dashboards only: an id that is none counts as that of zeros, operators that are not understood are
+/// left out.
+impl From<proto::VertexInfo> for model::VertexLabel {
+    fn from(info: proto::VertexInfo) -> Self {
+        let id = <[u8; 16]>::try_from(info.id.as_slice()).unwrap_or_default();
+        let operators = info.operators.into_iter().filter_map(|operator| operator.try_into().ok()).collect();
+        Self { id: model::VertexId::from_bytes(id), name: info.name, operators, one_end: info.one_end }
+    }
+}
+
 impl proto::TaskStateChanged {
     /// The task this is about.
     pub fn task(&self) -> model::TaskId {
@@ -238,5 +265,42 @@ mod tests {
             let placement = proto::VertexPlacement::from_workers(0, &workers);
             prop_assert_eq!(placement.workers(workers.len() as u32), Ok(workers));
         }
+    }
+
+    #[test]
+    fn labels_of_vertices_come_back_and_nonsense_in_them_is_left_out() {
+        let operator = |name: &str, kind| {
+            let id = model::OperatorId::from_seed(name.as_bytes());
+            model::OperatorInfo { id, name: name.to_owned(), uid: None, kind }
+        };
+        let operators = vec![
+            operator("Source", model::OperatorKind::Source { bounded: false }),
+            operator("Map", model::OperatorKind::Transform),
+            operator("Sink", model::OperatorKind::Sink),
+        ];
+        let vertex = model::JobVertex {
+            id: model::VertexId::from_seed(b"chain"),
+            name: "chain".to_owned(),
+            operators,
+            parallelism: 3,
+            max_parallelism: 128,
+            slot_sharing_group: "default".to_owned(),
+        };
+        let graph = model::JobGraph {
+            name: String::new(),
+            vertices: vec![vertex],
+            edges: Vec::new(),
+            config: Default::default(),
+        };
+        let [info] = proto::VertexInfo::of_graph(&graph).try_into().expect("one vertex");
+        assert_eq!((info.parallelism, info.operators.len(), info.one_end), (3, 2, true));
+        assert_eq!(Some(info.clone().into()), graph.vertex_label(0));
+
+        let mut odd: proto::VertexInfo = info;
+        odd.id.clear();
+        odd.operators[0].kind = 99;
+        let label = model::VertexLabel::from(odd);
+        assert_eq!(label.id, model::VertexId::from_bytes([0; 16]));
+        assert_eq!(label.operators.iter().map(|operator| operator.name.as_str()).collect::<Vec<_>>(), ["Sink"]);
     }
 }

@@ -8,10 +8,13 @@
 
 mod families;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use prometheus::proto::LabelPair;
 use weir_model::{
     JobId, JobStatus, JobSummary, JobView, MetricsSnapshot, ProviderView, ResourcesView, TaskManagerInfo, TaskRates,
-    VertexId,
+    VertexLabel,
 };
 
 use self::families::{Families, label, with};
@@ -55,10 +58,8 @@ pub struct TaskSample {
     pub job: JobId,
     /// The job's name.
     pub job_name: String,
-    /// Its vertex.
-    pub vertex: VertexId,
-    /// The vertex's name.
-    pub vertex_name: String,
+    /// What its vertex is called.
+    pub vertex: Arc<VertexLabel>,
     /// Index of the subtask, from 0.
     pub subtask: u32,
     /// Number of the attempt.
@@ -91,6 +92,7 @@ pub fn task_manager_exposition(sample: &TaskManagerSample<'_>) -> String {
     let slots = f64::from(sample.info.slots);
     families.scope([own.clone()]).gauge("weir_taskmanager_slots", "Slots of the TaskManager.", [slots]);
     add_tasks(&mut families, &own, sample.tasks);
+    add_operators(&mut families, &own, sample.tasks);
     families.encode()
 }
 
@@ -157,16 +159,37 @@ fn add_tasks(families: &mut Families, own: &[LabelPair], tasks: &[TaskSample]) {
     add("backpressured_seconds", "Time the attempt has waited for consumers.", |m| m.backpressured_nanos as f64 / 1e9);
 }
 
+/// What is known of the operators of the tasks. Not every operator has every metric, so each metric has series of its own.
+fn add_operators(families: &mut Families, own: &[LabelPair], tasks: &[TaskSample]) {
+    let mut samples: BTreeMap<&str, (Vec<Vec<LabelPair>>, Vec<f64>)> = BTreeMap::new();
+    for task in tasks.iter().filter(|task| !task.vertex.operators.is_empty()) {
+        let of_task = task_labels(own, task);
+        for (operator, values) in task::operator_values(&task.vertex, &task.metrics, &task.rates) {
+            let labels =
+                with(&with(&of_task, "operator_id", &operator.id.to_string()), "operator_name", &operator.name);
+            for (name, value) in values {
+                let (series, column) = samples.entry(name).or_default();
+                series.push(labels.clone());
+                column.push(value);
+            }
+        }
+    }
+    for (name, (series, values)) in samples {
+        families.scope(series).flink("taskmanager_job_task_operator", name, values);
+    }
+}
+
 /// Flink's labels of a task, in Flink's order.
 fn task_labels(own: &[LabelPair], task: &TaskSample) -> Vec<LabelPair> {
-    let TaskSample { job, job_name, vertex, vertex_name, subtask, attempt, .. } = task;
+    let TaskSample { job, job_name, vertex, subtask, attempt, .. } = task;
+    let VertexLabel { id, name, .. } = &**vertex;
     let mut labels = own.to_vec();
     labels.extend([
         label("job_id", &job.to_string()),
         label("job_name", job_name),
-        label("task_id", &vertex.to_string()),
-        label("task_name", vertex_name),
-        label("task_attempt_id", &format!("{job}_{vertex}_{subtask}_{attempt}")),
+        label("task_id", &id.to_string()),
+        label("task_name", name),
+        label("task_attempt_id", &format!("{job}_{id}_{subtask}_{attempt}")),
         label("task_attempt_num", &attempt.to_string()),
         label("subtask_index", &subtask.to_string()),
     ]);

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use weir_model::{
-    ExecutionState, JobGraph, JobVertex, MetricsSnapshot, OperatorInfo, OperatorKind, Partitioner, SubtaskView,
-    TaskRates,
+    ExecutionState, JobGraph, MetricsSnapshot, OperatorInfo, OperatorKind, SubtaskView, TaskRates, VertexLabel,
 };
 
 use crate::{Values, extend, id_part};
@@ -39,33 +38,43 @@ pub fn subtask_metrics(graph: &JobGraph, vertex: u32, subtask: &SubtaskView) -> 
 /// counts what comes in at its head and what goes out at its end. What passes between them is not counted. Where a chain has
 /// several ends, or its records are broadcast, the records that went out are counted by consumer, and what an operator made is
 /// not told either.
-pub fn operator_metrics<'g>(
-    graph: &'g JobGraph,
-    vertex: u32,
-    subtask: &SubtaskView,
-) -> Vec<(&'g OperatorInfo, Values)> {
-    let Some(chain) = graph.vertices.get(vertex as usize) else { return Vec::new() };
-    let (Some(first), Some(last)) = (chain.operators.first(), chain.operators.last()) else { return Vec::new() };
-    let (metrics, rates) = (&subtask.metrics, current_rates(subtask));
-    let records_in = metrics.records_in as f64;
-    let records_out = metrics.records_out as f64;
+pub fn operator_metrics(graph: &JobGraph, vertex: u32, subtask: &SubtaskView) -> Vec<(OperatorInfo, Values)> {
+    let Some(label) = graph.vertex_label(vertex) else { return Vec::new() };
+    let told = operator_values(&label, &subtask.metrics, &current_rates(subtask));
+    let named = told.into_iter().map(|(operator, told)| {
+        let mut values = Values::new();
+        extend(&mut values, told);
+        (operator.clone(), values)
+    });
+    named.collect()
+}
 
-    let mut head = Values::new();
-    extend(&mut head, [("numRecordsIn", records_in), ("numRecordsInPerSecond", rates.records_in)]);
-    let alone = chain.operators.len() == 1;
+/// What is told of each operator.
+type OperatorValues<'l> = Vec<(&'l OperatorInfo, Vec<(&'static str, f64)>)>;
+
+pub(crate) fn operator_values<'l>(
+    label: &'l VertexLabel,
+    metrics: &MetricsSnapshot,
+    rates: &TaskRates,
+) -> OperatorValues<'l> {
+    let (Some(first), Some(last)) = (label.operators.first(), label.operators.last()) else { return Vec::new() };
+    let alone = label.operators.len() == 1;
+    let (records_in, records_out) = (metrics.records_in as f64, metrics.records_out as f64);
+
+    let mut head = vec![("numRecordsIn", records_in), ("numRecordsInPerSecond", rates.records_in)];
     if matches!(first.kind, OperatorKind::Source { .. }) && !alone {
         // What a source reads is what it hands to the operator behind it.
-        extend(&mut head, [("numRecordsOut", records_in), ("numRecordsOutPerSecond", rates.records_in)]);
+        head.extend([("numRecordsOut", records_in), ("numRecordsOutPerSecond", rates.records_in)]);
     }
-    let mut tail = Values::new();
-    if has_one_end(graph, chain, vertex) {
+    let mut tail = Vec::new();
+    if label.one_end {
+        tail.extend([("numRecordsOut", records_out), ("numRecordsOutPerSecond", rates.records_out)]);
         if last.kind == OperatorKind::Sink {
-            if !alone {
-                extend(&mut tail, [("numRecordsIn", records_out), ("numRecordsInPerSecond", rates.records_out)]);
-            }
-            extend(&mut tail, [("numRecordsSend", records_out), ("numRecordsSendPerSecond", rates.records_out)]);
+            tail.extend([("numRecordsSend", records_out), ("numRecordsSendPerSecond", rates.records_out)]);
         }
-        extend(&mut tail, [("numRecordsOut", records_out), ("numRecordsOutPerSecond", rates.records_out)]);
+        if last.kind == OperatorKind::Sink && !alone {
+            tail.extend([("numRecordsIn", records_out), ("numRecordsInPerSecond", rates.records_out)]);
+        }
     }
     if alone {
         head.extend(tail);
@@ -97,17 +106,6 @@ pub fn rates_between(before: &MetricsSnapshot, after: &MetricsSnapshot, time: Du
 /// A task that does not run any more does not work at the speed it last had.
 fn current_rates(subtask: &SubtaskView) -> TaskRates {
     if subtask.state.is_terminal() { TaskRates::default() } else { subtask.rates }
-}
-
-/// Whether each record that leaves the chain leaves it once: over one edge, or through one sink.
-fn has_one_end(graph: &JobGraph, chain: &JobVertex, vertex: u32) -> bool {
-    let sinks = chain.operators.iter().filter(|operator| operator.kind == OperatorKind::Sink).count();
-    let mut edges = graph.out_edges(vertex);
-    match (edges.next(), edges.next()) {
-        (None, _) => sinks == 1,
-        (Some(edge), None) => sinks == 0 && edge.partitioner != Partitioner::Broadcast,
-        (Some(_), Some(_)) => false,
-    }
 }
 
 type Value = fn(&MetricsSnapshot, &TaskRates) -> f64;
@@ -144,7 +142,7 @@ fn millis(nanos: u64) -> f64 {
 mod tests {
     use std::collections::BTreeMap;
 
-    use weir_model::{JobEdge, OperatorId, VertexId};
+    use weir_model::{JobEdge, JobVertex, OperatorId, Partitioner, VertexId};
 
     use super::*;
 

@@ -69,6 +69,21 @@ pub enum OperatorKind {
     Sink,
 }
 
+/// What a vertex and those of its operators are called whose records are counted; for whoever shows metrics of its tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VertexLabel {
+    /// The vertex.
+    pub id: VertexId,
+    /// Its name.
+    pub name: String,
+    /// The first operator of the chain, and the last one if that is another. What passes between fused operators is not
+    /// counted.
+    pub operators: Vec<OperatorInfo>,
+    /// Whether each record that leaves the chain leaves it once: over one edge to one consumer, or through one sink. Otherwise
+    /// records are counted by consumer, and nobody knows how many an operator made.
+    pub one_end: bool,
+}
+
 /// An exchange between two vertices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobEdge {
@@ -125,6 +140,21 @@ impl JobGraph {
     /// The edges out of the vertex at position `vertex`, in the builder's order.
     pub fn out_edges(&self, vertex: u32) -> impl Iterator<Item = &JobEdge> {
         self.edges.iter().filter(move |edge| edge.source == vertex)
+    }
+
+    /// What the vertex at position `vertex` is called; `None` if there is none.
+    pub fn vertex_label(&self, vertex: u32) -> Option<VertexLabel> {
+        let chain = self.vertices.get(vertex as usize)?;
+        let sinks = chain.operators.iter().filter(|operator| operator.kind == OperatorKind::Sink).count();
+        let mut edges = self.out_edges(vertex);
+        let one_end = match (edges.next(), edges.next()) {
+            (None, _) => sinks == 1,
+            (Some(edge), None) => sinks == 0 && edge.partitioner != Partitioner::Broadcast,
+            (Some(_), Some(_)) => false,
+        };
+        let last = chain.operators.last().filter(|_| chain.operators.len() > 1);
+        let operators = chain.operators.first().into_iter().chain(last).cloned().collect();
+        Some(VertexLabel { id: chain.id, name: chain.name.clone(), operators, one_end })
     }
 
     /// Number of subtasks of all vertices together.

@@ -20,6 +20,7 @@ pub use control::{
 pub use ids::{ArtifactId, JobId, OperatorId, ParseArtifactIdError, ParseIdError, TaskManagerId, VertexId};
 pub use job_graph::{
     DistributionPattern, InvalidJobGraph, JobEdge, JobGraph, JobVertex, OperatorInfo, OperatorKind, Partitioner,
+    VertexLabel,
 };
 pub use key_group::{KeyGroup, KeyGroups, MAX_KEY_GROUPS, default_max_parallelism};
 pub use placement::Placement;

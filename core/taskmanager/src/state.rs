@@ -4,13 +4,14 @@ mod connection;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use weir_metrics::TaskSample;
 use weir_model::{
     DeploymentId, FromTaskManager, LeaderEpoch, MetricsSnapshot, StartWorker, TaskChange, TaskId, TaskManagerInfo,
-    VertexId,
+    VertexLabel,
 };
 use weir_proto::control::{FileRequest, ForJobManager, ForTaskManager, PROTOCOL_VERSION, Registration};
 
@@ -117,8 +118,8 @@ pub struct Greeting {
     pub data_address: String,
     /// Its process id.
     pub pid: u32,
-    /// The graph's vertices by position, with their names.
-    pub vertices: Vec<(VertexId, String)>,
+    /// The graph's vertices by position.
+    pub vertices: Vec<Arc<VertexLabel>>,
 }
 
 /// How a worker ended.
@@ -126,6 +127,8 @@ pub struct Greeting {
 pub struct WorkerEnd {
     /// What follows the worker's name in a sentence, e.g. `exited with code 3`.
     pub how: String,
+    /// Whether there was a process.
+    pub started: bool,
     /// The last lines it wrote.
     pub last_lines: Vec<String>,
 }

@@ -62,7 +62,7 @@ pub struct Hello {
     pub vertices: ::prost::alloc::vec::Vec<VertexInfo>,
 }
 /// What people call a vertex.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct VertexInfo {
     /// 16 bytes.
     #[prost(bytes = "vec", tag = "1")]
@@ -71,6 +71,12 @@ pub struct VertexInfo {
     pub name: ::prost::alloc::string::String,
     #[prost(uint32, tag = "3")]
     pub parallelism: u32,
+    /// The first operator of the chain, and the last one if that is another.
+    #[prost(message, repeated, tag = "4")]
+    pub operators: ::prost::alloc::vec::Vec<super::job_graph::OperatorInfo>,
+    /// Whether each record that leaves the chain leaves it once.
+    #[prost(bool, tag = "5")]
+    pub one_end: bool,
 }
 /// A task of this worker has entered a state.
 #[derive(Clone, PartialEq, ::prost::Message)]

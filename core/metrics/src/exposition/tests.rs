@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::{JobStatus, SlotWait, TaskManagerId};
+use weir_model::{JobStatus, OperatorId, OperatorInfo, OperatorKind, SlotWait, TaskManagerId, VertexId};
 
 use super::*;
 use crate::job::tests::job;
@@ -42,12 +42,20 @@ fn of_job_manager(process: &Values, jobs: &[&JobView]) -> String {
     })
 }
 
+fn vertex(name: &str) -> Arc<VertexLabel> {
+    let operator = |name: &str, kind| {
+        let id = OperatorId::from_seed(name.as_bytes());
+        OperatorInfo { id, name: name.to_owned(), uid: None, kind }
+    };
+    let operators = vec![operator("Count", OperatorKind::Transform), operator("Sink: out", OperatorKind::Sink)];
+    Arc::new(VertexLabel { id: VertexId::from_seed(b"count"), name: name.to_owned(), operators, one_end: true })
+}
+
 fn task(subtask: u32) -> TaskSample {
     TaskSample {
         job: JobId::from_bytes([0xab; 16]),
         job_name: "Word Count".to_owned(),
-        vertex: VertexId::from_seed(b"count"),
-        vertex_name: "Count -> Sink: out".to_owned(),
+        vertex: vertex("Count -> Sink: out"),
         subtask,
         attempt: 1,
         metrics: MetricsSnapshot {
@@ -182,7 +190,7 @@ fn a_hostile_name_stays_within_its_label() {
 
     let mut task = task(0);
     task.job_name = HOSTILE.to_owned();
-    task.vertex_name = "x".repeat(1 << 20);
+    task.vertex = vertex(&"x".repeat(1 << 20));
     let text = of_task_manager(&Values::new(), &[task]);
     parse(&text);
     assert!(text.len() < 100_000, "{} bytes", text.len());

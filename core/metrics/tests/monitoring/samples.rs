@@ -8,8 +8,8 @@ use weir_metrics::{
     task_manager_exposition, task_manager_metrics,
 };
 use weir_model::{
-    JobGraph, JobId, JobStatus, JobSummary, JobView, MetricsSnapshot, ProviderView, ResourcesView, TaskManagerId,
-    TaskManagerInfo, TaskRates, VertexId,
+    JobGraph, JobId, JobStatus, JobSummary, JobView, MetricsSnapshot, OperatorId, OperatorInfo, OperatorKind,
+    ProviderView, ResourcesView, TaskManagerId, TaskManagerInfo, TaskRates, VertexId, VertexLabel,
 };
 
 pub const RECORDS_IN: u64 = 12_345_678_901;
@@ -63,11 +63,21 @@ pub fn of_job_manager() -> String {
 }
 
 pub fn of_task_manager() -> String {
+    let vertex = Arc::new(VertexLabel {
+        id: VertexId::from_seed(b"count"),
+        name: "Count -> Sink: out".to_owned(),
+        operators: vec![OperatorInfo {
+            id: OperatorId::from_seed(b"count"),
+            name: "Count".to_owned(),
+            uid: None,
+            kind: OperatorKind::Transform,
+        }],
+        one_end: true,
+    });
     let task = |subtask| TaskSample {
         job: JobId::from_bytes([0xab; 16]),
         job_name: running_job().summary.name,
-        vertex: VertexId::from_seed(b"count"),
-        vertex_name: "Count -> Sink: out".to_owned(),
+        vertex: vertex.clone(),
         subtask,
         attempt: 1,
         metrics: MetricsSnapshot { records_in: RECORDS_IN, ..MetricsSnapshot::default() },

@@ -14,7 +14,7 @@ use weir_dataflow::net::{JobToken, Network, NetworkError, NetworkOptions};
 use weir_dataflow::plan::JobPlan;
 use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::{DriverLink, Worker, WorkerEvent, WorkerSpec};
-use weir_model::{ExecutionState, FailureKind, JobVertex, Placement, TaskFailure, TaskId};
+use weir_model::{ExecutionState, FailureKind, Placement, TaskFailure, TaskId};
 use weir_proto::roles::{
     WORKER_BIND_HOST_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_SOCKET_VARIABLE, WORKER_TOKEN_VARIABLE, token_from_hex,
 };
@@ -121,7 +121,7 @@ fn try_serve(job: &Job, parsed: &Parsed, seat: &Seat) -> WorkerResult<()> {
         job_graph_hash: hash,
         data_address: network.address().to_string(),
         worker_index: seat.index,
-        vertices: plan.graph.vertices.iter().map(vertex_info).collect(),
+        vertices: proto::VertexInfo::of_graph(&plan.graph),
     }))?;
     let plan = Arc::new(plan);
     std::mem::forget(plan.clone());
@@ -133,10 +133,6 @@ fn try_serve(job: &Job, parsed: &Parsed, seat: &Seat) -> WorkerResult<()> {
     let seat = Arc::new(Deployed { share, link, stage: Mutex::new(Stage::Connecting(BTreeSet::new())) });
     seat.clone().start(configuration.get(&options::PROGRESS_INTERVAL))?;
     seat.follow_orders(&mut incoming)
-}
-
-fn vertex_info(vertex: &JobVertex) -> proto::VertexInfo {
-    proto::VertexInfo { id: vertex.id.as_bytes().to_vec(), name: vertex.name.clone(), parallelism: vertex.parallelism }
 }
 
 fn await_deploy(incoming: &mut UnixStream) -> WorkerResult<Option<proto::Deploy>> {

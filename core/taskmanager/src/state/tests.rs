@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use weir_model::{Artifact, ArtifactId, ExecutionState, JobId, Launch, TaskManagerId};
+use weir_model::{Artifact, ArtifactId, ExecutionState, JobId, Launch, TaskManagerId, VertexId};
 use weir_proto::control::Timing;
 use weir_proto::worker;
 
@@ -64,7 +64,12 @@ fn greeting() -> Greeting {
         job_graph_hash: HASH,
         data_address: "127.0.0.1:99".into(),
         pid: 17,
-        vertices: vec![(VertexId::from_bytes([5; 16]), "Source".into())],
+        vertices: vec![Arc::new(VertexLabel {
+            id: VertexId::from_bytes([5; 16]),
+            name: "Source".into(),
+            operators: Vec::new(),
+            one_end: true,
+        })],
     }
 }
 
@@ -118,7 +123,7 @@ impl Fixture {
 
     fn ended(&mut self, key: u64, how: &str, lines: &[&str]) {
         let last_lines = lines.iter().map(|line| (*line).to_owned()).collect();
-        self.worker(key, WorkerEvent::Ended(WorkerEnd { how: how.to_owned(), last_lines }));
+        self.worker(key, WorkerEvent::Ended(WorkerEnd { how: how.to_owned(), started: true, last_lines }));
     }
 
     /// Lets time pass up to the next deadline, and over it.
@@ -463,7 +468,7 @@ fn metrics_are_passed_on_at_an_interval_and_with_the_end_of_a_task() {
     assert_eq!(fixture.taken(), [report(&[(task(0), snapshot(12))]), changed]);
     let samples = fixture.state.task_samples();
     assert_eq!(samples.iter().map(|sample| sample.subtask).collect::<Vec<_>>(), [1], "the other one has ended");
-    assert_eq!((samples[0].vertex_name.as_str(), samples[0].job_name.as_str()), ("Source", "name"));
+    assert_eq!((samples[0].vertex.name.as_str(), samples[0].job_name.as_str()), ("Source", "name"));
 
     fixture.receive(1, ForTaskManager::ReleaseWorker { deployment: id });
     fixture.taken();

@@ -1,12 +1,13 @@
 //! The workers: from the order to start one to its end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use weir_metrics::{TaskSample, rates_between};
 use weir_model::{
-    DeploymentId, FromTaskManager, MetricsSnapshot, StartWorker, TaskChange, TaskId, TaskRates, VertexId,
+    DeploymentId, FromTaskManager, MetricsSnapshot, StartWorker, TaskChange, TaskId, TaskRates, VertexLabel,
 };
 use weir_proto::worker::PROTOCOL_VERSION;
 
@@ -18,8 +19,8 @@ use super::{Effect, Greeting, TaskManagerState, WorkerEnd, WorkerEvent, WorkerKe
 pub(super) struct WorkerState {
     pub(super) start: Box<StartWorker>,
     pub(super) phase: Phase,
-    /// The graph's vertices by position, with their names; empty before it is ready.
-    vertices: Vec<(VertexId, String)>,
+    /// The graph's vertices by position; empty before it is ready.
+    vertices: Vec<Arc<VertexLabel>>,
     /// What its tasks last reported.
     metrics: BTreeMap<TaskId, TaskReport>,
     /// Whether some of it was not passed on.
@@ -71,12 +72,10 @@ impl WorkerState {
     pub(super) fn samples(&self) -> impl Iterator<Item = TaskSample> + '_ {
         let deployment = self.start.deployment;
         self.metrics.iter().filter(|(_, report)| report.running).filter_map(move |(task, report)| {
-            let (vertex, vertex_name) = self.vertices.get(task.vertex as usize)?.clone();
             Some(TaskSample {
                 job: deployment.job,
                 job_name: self.start.launch.job_name.clone(),
-                vertex,
-                vertex_name,
+                vertex: self.vertices.get(task.vertex as usize)?.clone(),
                 subtask: task.subtask,
                 attempt: deployment.number,
                 metrics: report.metrics,
@@ -390,11 +389,13 @@ impl TaskManagerState {
                 return;
             }
             Phase::Killed { reason: Some(reason) } => with_lines(reason.clone(), &end.last_lines),
-            Phase::Starting { .. } => {
+            Phase::Starting { .. } if end.started => {
                 let text = with_lines(format!("{} {}", worker.name(), end.how), &end.last_lines);
                 format!("{text}\n    before it had built the job")
             }
-            Phase::Ready | Phase::Deployed => with_lines(format!("{} {}", worker.name(), end.how), &end.last_lines),
+            Phase::Starting { .. } | Phase::Ready | Phase::Deployed => {
+                with_lines(format!("{} {}", worker.name(), end.how), &end.last_lines)
+            }
         };
         tracing::warn!(job_id = %deployment.job, deployment = deployment.number, reason, "a worker is lost");
         self.report(FromTaskManager::WorkerEnded { deployment, reason });
