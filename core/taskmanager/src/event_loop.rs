@@ -12,15 +12,17 @@ use weir_proto::control::ForJobManager;
 use crate::answer::{self, Address};
 use crate::connection::{self, Client, FromJobManager, Line};
 use crate::processes::{self, Adopted};
-use crate::state::{ConnectionKey, Effect, Ending, Event, StateOptions, TaskManagerState, WorkerEvent, WorkerKey};
+use crate::state::{
+    ConnectionKey, Effect, Ending, Event, Measurement, StateOptions, TaskManagerState, WorkerEvent, WorkerKey,
+};
 use crate::worker::{self, WorkerHandle, WorkerSettings};
 
 /// Inputs taken in one turn; what they cause is sent together.
 const TURN: usize = 1024;
-/// How often memory is looked at, while there are workers. A core fills about a gigabyte in this time at most.
-const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
-/// Looking at memory takes at most this part of a core's time.
-const MEMORY_SHARE: u32 = 50;
+/// How often workers are looked at, while there are some. A core fills about a gigabyte in this time at most.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Looking at them takes at most this part of a core's time.
+const LOOK_SHARE: u32 = 50;
 /// How often adopted processes are looked after, and for how long after the last worker.
 const ADOPTED_INTERVAL: Duration = Duration::from_secs(1);
 const ADOPTED_LINGER: Duration = Duration::from_secs(5);
@@ -33,8 +35,8 @@ pub(crate) enum Input {
     Event(Event),
     /// A connection is open.
     Dialed(ConnectionKey, Client),
-    /// Resident bytes of workers, and how long looking took.
-    Memory { used: Vec<(WorkerKey, u64)>, took: Duration, adopted: Adopted },
+    /// How the workers are, and how long looking took.
+    Measured { workers: Vec<Measurement>, took: Duration, adopted: Adopted },
     /// Somebody wants the metrics.
     Scrape(oneshot::Sender<String>),
 }
@@ -81,7 +83,7 @@ impl Clock {
     }
 }
 
-/// When memory and adopted processes are looked at.
+/// When workers and adopted processes are looked at.
 struct Guard {
     next: Instant,
     /// Until then, if there are no workers.
@@ -172,7 +174,7 @@ impl EventLoop {
         if self.state.next_deadline().is_some_and(|deadline| now >= deadline) {
             effects.extend(self.state.on_event(Event::TimePassed, now));
         }
-        self.look_at_memory();
+        self.look_at_workers();
         self.perform(effects);
     }
 
@@ -196,11 +198,11 @@ impl EventLoop {
                 self.line = Some(Line::open(key, client, self.inputs.clone()));
                 Event::Connected(key)
             }
-            Input::Memory { used, took, adopted } => {
+            Input::Measured { workers, took, adopted } => {
                 self.guard.adopted = Some(adopted);
-                self.guard.next = Instant::now() + MEMORY_INTERVAL.max(took * MEMORY_SHARE);
-                self.guard.memory = used.iter().map(|(_, bytes)| bytes).sum();
-                Event::MemoryMeasured(used)
+                self.guard.next = Instant::now() + LOOK_INTERVAL.max(took * LOOK_SHARE);
+                self.guard.memory = workers.iter().map(|worker| worker.memory).sum();
+                Event::Measured(workers)
             }
             Input::Scrape(answer) => {
                 // Whoever asked may have gone.
@@ -269,7 +271,7 @@ impl EventLoop {
         };
         let source = FromJobManager(line.client.clone());
         self.workers.insert(worker, worker::start(self.settings.clone(), start, source, tell));
-        self.guard.next = self.guard.next.min(Instant::now() + MEMORY_INTERVAL);
+        self.guard.next = self.guard.next.min(Instant::now() + LOOK_INTERVAL);
     }
 
     fn address(&self, epoch: LeaderEpoch, request: u64) -> Address {
@@ -298,8 +300,8 @@ impl EventLoop {
         !self.workers.is_empty() || Instant::now() < self.guard.until
     }
 
-    /// Looks at memory and adopted processes, on a thread of its own, if it is time to.
-    fn look_at_memory(&mut self) {
+    /// Looks at workers and adopted processes, on a thread of its own, if it is time to.
+    fn look_at_workers(&mut self) {
         let now = Instant::now();
         if now < self.guard.next || !self.guarding() {
             return;
@@ -317,12 +319,17 @@ impl EventLoop {
         let kill = self.owns_process && self.workers.is_empty();
         let inputs = self.inputs.clone();
         tokio::task::spawn_blocking(move || {
-            let used = pids.iter().map(|(key, pid)| (*key, processes::resident_bytes_of_tree(*pid))).collect();
+            let measure = |(worker, pid): &(WorkerKey, u32)| Measurement {
+                worker: *worker,
+                memory: processes::resident_bytes_of_tree(*pid),
+                stopped: processes::is_stopped(*pid),
+            };
+            let measured = pids.iter().map(measure).collect();
             if look_after {
                 let workers: BTreeSet<u32> = pids.iter().map(|(_, pid)| *pid).collect();
                 adopted.look_after(&workers, kill);
             }
-            inputs.send(Input::Memory { used, took: now.elapsed(), adopted });
+            inputs.send(Input::Measured { workers: measured, took: now.elapsed(), adopted });
         });
     }
 }

@@ -90,6 +90,11 @@ fn state_of(pid: u32) -> Option<char> {
     stat_of(pid).map(|(state, _)| state)
 }
 
+/// Whether a signal has stopped a process.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    state_of(pid) == Some('T')
+}
+
 /// Resident bytes of a process and all its descendants.
 pub(crate) fn resident_bytes_of_tree(pid: u32) -> u64 {
     let mut total = resident_bytes(pid).unwrap_or(0);

@@ -76,8 +76,8 @@ pub enum Event {
         /// What happened.
         event: WorkerEvent,
     },
-    /// Resident bytes of workers, with all they started.
-    MemoryMeasured(Vec<(WorkerKey, u64)>),
+    /// Somebody has looked at the worker processes.
+    Measured(Vec<Measurement>),
     /// The moment of [`TaskManagerState::next_deadline`] may have come.
     TimePassed,
     /// The process is to end.
@@ -85,6 +85,17 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+}
+
+/// How a worker process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measurement {
+    /// Which one.
+    pub worker: WorkerKey,
+    /// Its resident bytes, with all it started.
+    pub memory: u64,
+    /// Whether a signal has stopped it, so that it does nothing.
+    pub stopped: bool,
 }
 
 /// Something that happened to a worker process.
@@ -255,7 +266,7 @@ impl TaskManagerState {
             Event::ConnectionLost { connection, reason } => self.on_connection_lost(connection, reason, now),
             Event::Received { connection, epoch, message } => self.on_received(connection, epoch, message, now),
             Event::Worker { worker, event } => self.on_worker(worker, event, now),
-            Event::MemoryMeasured(used) => self.on_memory(&used),
+            Event::Measured(workers) => self.on_measured(&workers, now),
             Event::TimePassed => self.on_time(now),
             Event::ShutdownRequested { reason } => self.end(Ending::Asked(reason)),
         }

@@ -170,6 +170,10 @@ fn send(message: FromTaskManager) -> Effect {
     Effect::Send { epoch: LeaderEpoch(1), message: ForJobManager::Worker(message) }
 }
 
+fn measured(key: u64, mib: u64) -> Measurement {
+    Measurement { worker: WorkerKey(key), memory: mib << 20, stopped: false }
+}
+
 fn kill(key: u64) -> Effect {
     Effect::KillWorker { worker: WorkerKey(key) }
 }
@@ -482,8 +486,7 @@ fn the_worker_furthest_above_its_share_of_memory_is_killed() {
     fixture.deploy(1, 1, &[0]);
     fixture.deploy(2, 2, &[1, 2, 3]);
     let mut measure = |first: u64, second: u64| {
-        let used = vec![(WorkerKey(1), first << 20), (WorkerKey(2), second << 20)];
-        fixture.event(Event::MemoryMeasured(used));
+        fixture.event(Event::Measured(vec![measured(1, first), measured(2, second)]));
         fixture.taken()
     };
     assert_eq!(measure(500, 500), [], "above its share, but there is enough");
@@ -493,8 +496,26 @@ fn the_worker_furthest_above_its_share_of_memory_is_killed() {
     let reason = fixture.end_reported();
     assert!(reason.contains("it uses 300 MiB of memory together with 710 MiB of other workers"), "{reason}");
     assert!(reason.contains("more than the 1000 MiB that taskmanager.memory.process.size allows"), "{reason}");
-    fixture.event(Event::MemoryMeasured(vec![(WorkerKey(2), 1001 << 20)]));
+    fixture.event(Event::Measured(vec![measured(2, 1001)]));
     assert_eq!(fixture.taken(), [kill(2)]);
+}
+
+#[test]
+fn a_worker_that_stays_stopped_is_killed() {
+    let mut fixture = Fixture::registered(1);
+    fixture.deploy(1, 1, &[0]);
+    let mut look = |seconds: u64, stopped: bool| {
+        fixture.now = START + Duration::from_secs(seconds);
+        fixture.event(Event::Measured(vec![Measurement { stopped, ..measured(1, 1) }]));
+        fixture.taken()
+    };
+    for (seconds, stopped) in [(0, true), (49, true), (50, false), (51, true), (100, true)] {
+        assert_eq!(look(seconds, stopped), [], "{seconds}");
+    }
+    assert_eq!(look(101, true), [kill(1)]);
+    fixture.ended(1, "was killed by signal 9 (SIGKILL)", &[]);
+    let reason = fixture.end_reported();
+    assert!(reason.contains("stopped it for 50s (heartbeat.timeout)"), "{reason}");
 }
 
 #[test]
@@ -646,7 +667,7 @@ proptest! {
                     fixture.ended(worker, "ended", &[]);
                 }
                 Step::Memory(worker) => {
-                    fixture.event(Event::MemoryMeasured(vec![(WorkerKey(worker), 2000 << 20)]));
+                    fixture.event(Event::Measured(vec![measured(worker, 2000)]));
                 }
                 Step::Time(millis) => {
                     fixture.now += Duration::from_millis(millis);

@@ -12,7 +12,7 @@ use weir_model::{
 use weir_proto::worker::PROTOCOL_VERSION;
 
 use super::connection::Connection;
-use super::{Effect, Greeting, TaskManagerState, WorkerEnd, WorkerEvent, WorkerKey, WorkerMessage};
+use super::{Effect, Greeting, Measurement, TaskManagerState, WorkerEnd, WorkerEvent, WorkerKey, WorkerMessage};
 
 /// A worker process, or the attempt to start one.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct WorkerState {
     metrics: BTreeMap<TaskId, TaskReport>,
     /// Whether some of it was not passed on.
     pub(super) unreported: bool,
+    /// Since when it is stopped by a signal.
+    stopped: Option<Duration>,
 }
 
 /// What a task last reported.
@@ -125,6 +127,7 @@ impl TaskManagerState {
                 vertices: Vec::new(),
                 metrics: BTreeMap::new(),
                 unreported: false,
+                stopped: None,
             },
         );
         self.effects.push(Effect::StartWorker { worker: key, start });
@@ -340,13 +343,37 @@ impl TaskManagerState {
         reports.into_iter().for_each(|report| self.report(report));
     }
 
+    pub(super) fn on_measured(&mut self, workers: &[Measurement], now: Duration) {
+        self.check_stopped(workers, now);
+        self.check_memory(workers);
+    }
+
+    /// A process that does nothing counts as lost as soon as a JobManager that says nothing would.
+    fn check_stopped(&mut self, workers: &[Measurement], now: Duration) {
+        let Connection::Registered(registered) = &self.connection else { return };
+        let patience = registered.timing.heartbeat_timeout;
+        for Measurement { worker: key, stopped, .. } in workers {
+            let Some(worker) = self.workers.get_mut(key) else { continue };
+            let since = *worker.stopped.get_or_insert(now);
+            if !stopped {
+                worker.stopped = None;
+            } else if now.saturating_sub(since) >= patience {
+                let reason = format!(
+                    "{} was killed: a signal (SIGSTOP or SIGTSTP) had stopped it for {patience:?} (heartbeat.timeout)",
+                    worker.name()
+                );
+                self.kill(*key, reason);
+            }
+        }
+    }
+
     /// All workers together may take so much. When it is more, the one goes that is furthest above its share, so that a job
     /// within its share never suffers for another.
-    pub(super) fn on_memory(&mut self, used: &[(WorkerKey, u64)]) {
+    fn check_memory(&mut self, workers: &[Measurement]) {
         let limit = self.options.info.memory;
         let living =
             |key: &WorkerKey| self.workers.get(key).filter(|worker| !matches!(worker.phase, Phase::Killed { .. }));
-        let used: Vec<_> = used.iter().filter_map(|(key, bytes)| Some((*key, *bytes, living(key)?))).collect();
+        let used: Vec<_> = workers.iter().filter_map(|m| Some((m.worker, m.memory, living(&m.worker)?))).collect();
         let total: u64 = used.iter().map(|(_, bytes, _)| bytes).sum();
         if total <= limit {
             return;

@@ -5,7 +5,7 @@ mod wire;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use weir_model::{DeploymentId, StartWorker};
 use weir_process::{Command, Ended, Process};
 use weir_proto::artifact::ROLE_VARIABLE;
-use weir_proto::roles;
+use weir_proto::{artifact, roles};
 
 use crate::artifacts::{ArtifactCache, ArtifactSource};
 use crate::state::{WorkerEnd, WorkerEvent, WorkerMessage};
@@ -115,15 +115,19 @@ impl<T: Fn(WorkerEvent)> Supervision<'_, T> {
         to_send: mpsc::UnboundedReceiver<WorkerMessage>,
         pid: &AtomicU32,
     ) -> WorkerEnd {
-        let not_started = |why: String| WorkerEnd { how: format!("was not started: {why}"), last_lines: Vec::new() };
-        let artifact = &self.start.launch.artifact;
+        let not_started =
+            |why: String| WorkerEnd { how: format!("was not started: {why}"), started: false, last_lines: Vec::new() };
+        let job = &self.start.launch.artifact;
         let lease = tokio::select! {
-            lease = self.settings.artifacts.obtain(artifact, source) => match lease {
+            lease = self.settings.artifacts.obtain(job, source) => match lease {
                 Ok(lease) => lease,
                 Err(error) => return not_started(error.to_string()),
             },
             _ = &mut self.killed => return not_started("it was given up before".to_owned()),
         };
+        if let Err(why) = examine(&lease.path(), &job.name) {
+            return not_started(why);
+        }
         let socket = match Socket::open(&self.settings.socket_dir, self.start) {
             Ok(socket) => socket,
             Err(error) => {
@@ -135,7 +139,7 @@ impl<T: Fn(WorkerEvent)> Supervision<'_, T> {
         };
         let mut process = match Process::spawn(self.command(&lease.path(), &socket.path)).await {
             Ok(process) => process,
-            Err(error) => return not_started(explain(self.start, &error.reason)),
+            Err(error) => return not_started(format!("{} cannot be executed: {}", job.name, error.reason)),
         };
         pid.store(process.pid(), Ordering::Relaxed);
         prefer_for_the_oom_killer(process.pid());
@@ -250,20 +254,22 @@ async fn killed(mut process: Process) -> WorkerEnd {
 
 fn described(ended: Ended) -> WorkerEnd {
     let how = ended.status.map_or_else(|| "ended".to_owned(), weir_process::describe_status);
-    WorkerEnd { how, last_lines: ended.last_lines }
+    WorkerEnd { how, started: true, last_lines: ended.last_lines }
 }
 
-/// Why the system does not start an artifact.
-fn explain(start: &StartWorker, reason: &str) -> String {
-    let name = &start.launch.artifact.name;
-    let format = io::Error::from_raw_os_error(libc::ENOEXEC).to_string();
-    if reason.contains(&format) {
-        return format!(
-            "{name} is no executable for this machine ({}): build it for this architecture and upload it again",
-            std::env::consts::ARCH
-        );
+/// Whether a file can be a job. The system would have a shell interpret what it cannot execute. A script that names its
+/// interpreter is let pass: it may start the job.
+fn examine(path: &Path, name: &str) -> Result<(), String> {
+    let unreadable = |error: io::Error| format!("{name} cannot be read ({error})");
+    let mut file = fs::File::open(path).map_err(unreadable)?;
+    let mut start = [0; 2];
+    if file.read(&mut start).map_err(unreadable)? == 2 && &start == b"#!" {
+        return Ok(());
     }
-    format!("{name} cannot be executed: {reason}")
+    match artifact::check(&mut file).map_err(unreadable)? {
+        Ok(_) => Ok(()),
+        Err(not_a_job) => Err(not_a_job.explain(name)),
+    }
 }
 
 /// When the machine runs out of memory before the guard sees it, the worker goes and not its TaskManager.
