@@ -67,13 +67,11 @@ impl JobManager {
         let shut_down = CancellationToken::new();
         let (shared, loops) = prepared.start();
         let gateway = Gateway::new(shared.clone(), shut_down.clone());
-        let stop = CancellationToken::new();
         let leader: Arc<dyn ClusterGateway> = Arc::new(gateway.clone());
         let (leadership, leader) = watch::channel(Some(leader));
         let servers = Servers {
-            rest: tokio::spawn(rest.serve(leader, stop.clone())),
-            rpc: tokio::spawn(rpc.serve(shared.clone(), stop.clone())),
-            stop,
+            rest: tokio::spawn(rest.serve(leader, shared.stop.clone())),
+            rpc: tokio::spawn(rpc.serve(shared.clone())),
             leadership,
         };
         tracing::info!(
@@ -155,7 +153,6 @@ impl Loops {
 struct Servers {
     rest: JoinHandle<()>,
     rpc: JoinHandle<()>,
-    stop: CancellationToken,
     leadership: watch::Sender<Option<Arc<dyn ClusterGateway>>>,
 }
 
@@ -214,6 +211,7 @@ impl Prepared {
             executables: self.executables,
             records: self.records,
             coordinator_folders: Arc::new(coordinator_folders),
+            stop: CancellationToken::new(),
             last_work: TaskTracker::new(),
             _working_dir: self.working_dir,
             options: self.options,
@@ -272,7 +270,7 @@ async fn supervise(
         }
     };
     servers.leadership.send_replace(None);
-    servers.stop.cancel();
+    shared.stop.cancel();
     // Each ends in bounded time.
     let _ = servers.rest.await;
     let _ = servers.rpc.await;

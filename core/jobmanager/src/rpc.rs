@@ -27,6 +27,8 @@ use crate::shared::Shared;
 const WINDOW: u32 = 1 << 20;
 /// For a peer that vanished while nothing was said; heartbeats notice one that is only frozen.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// How long connections may take to close, so that what was said last arrives.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A port on which TaskManagers can connect, but are not answered yet.
 #[derive(Debug)]
@@ -54,8 +56,9 @@ impl RpcListener {
         self.address
     }
 
-    /// Answers TaskManagers until `shutdown` is cancelled; then all connections are cut.
-    pub(crate) async fn serve(self, shared: Arc<Shared>, shutdown: CancellationToken) {
+    /// Answers TaskManagers until the JobManager ends; then all connections are closed.
+    pub(crate) async fn serve(self, shared: Arc<Shared>) {
+        let stop = shared.stop.clone();
         let service = JobManagerServer::new(Service { shared })
             .max_decoding_message_size(MAX_FRAME_BYTES)
             .max_encoding_message_size(MAX_FRAME_BYTES);
@@ -70,14 +73,18 @@ impl RpcListener {
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .add_service(service)
-            .serve_with_incoming(incoming);
+            .serve_with_incoming_shutdown(incoming, stop.cancelled());
+        let in_time = async {
+            stop.cancelled().await;
+            tokio::time::sleep(FAREWELL).await;
+        };
         tokio::select! {
             served = serving => {
                 if let Err(error) = served {
                     tracing::error!(%error, "TaskManagers cannot be answered any more");
                 }
             }
-            () = shutdown.cancelled() => {}
+            () = in_time => {}
         }
     }
 }

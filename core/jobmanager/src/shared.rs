@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_model::LeaderEpoch;
 use weir_storage::ArtifactStore;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) executables: Executables,
     pub(crate) records: Records,
     pub(crate) coordinator_folders: Arc<CoordinatorFolders>,
+    /// Cancelled when the servers are to stop, after everything else has.
+    pub(crate) stop: CancellationToken,
     /// Work that must be done before the process ends.
     pub(crate) last_work: TaskTracker,
     /// Keeps other JobManagers out as long as anything of this one runs.

@@ -53,7 +53,11 @@ async fn introduction(
     peer: Option<SocketAddr>,
 ) -> Option<Registration> {
     let peer = peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string());
-    let first = match tokio::time::timeout(INTRODUCTION, messages.message()).await {
+    let first = tokio::select! {
+        first = tokio::time::timeout(INTRODUCTION, messages.message()) => first,
+        () = shared.stop.cancelled() => return None,
+    };
+    let first = match first {
         Ok(Ok(Some(first))) => first,
         Ok(Ok(None) | Err(_)) | Err(_) => {
             tracing::warn!(peer, "somebody connected as a TaskManager and did not say who it is");
@@ -122,6 +126,7 @@ async fn listen(shared: &Shared, connection: &Connection, messages: &mut Streami
         let message = tokio::select! {
             biased;
             () = connection.cut.cancelled() => return "the JobManager has cut the connection".to_owned(),
+            () = shared.stop.cancelled() => return "the JobManager ends".to_owned(),
             message = tokio::time::timeout(timeout, messages.message()) => message,
         };
         let message = match message {

@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod connections;
+mod end_to_end;
 mod harness;
 mod jobs;
 mod life;
