@@ -58,7 +58,7 @@ fn main() -> Result<()> {
             });
         }
         "hog" => {
-            let memory: Vec<u8> = (0..256 << 20).map(|i| i as u8).collect();
+            let memory = vec![1u8; 256 << 20];
             thread::sleep(Duration::from_secs(1000));
             drop(memory);
         }

@@ -23,8 +23,10 @@ const TURN: usize = 1024;
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Looking at them takes at most this part of a core's time.
 const LOOK_SHARE: u32 = 50;
-/// How often adopted processes are looked after, and for how long after the last worker.
+/// How often adopted processes are looked after where others start processes as well: time enough for those to take the ends of
+/// their own. Otherwise it is at every look.
 const ADOPTED_INTERVAL: Duration = Duration::from_secs(1);
+/// For how long they are looked after when the last worker has ended.
 const ADOPTED_LINGER: Duration = Duration::from_secs(5);
 /// How long killed workers may take to be gone when the TaskManager ends.
 const LAST_PATIENCE: Duration = Duration::from_secs(15);
@@ -310,7 +312,7 @@ impl EventLoop {
         if !self.workers.is_empty() {
             self.guard.until = now + ADOPTED_LINGER;
         }
-        let look_after = now >= self.guard.next_adopted;
+        let look_after = self.owns_process || now >= self.guard.next_adopted;
         if look_after {
             self.guard.next_adopted = now + ADOPTED_INTERVAL;
         }
