@@ -23,6 +23,7 @@ const MAX_TABLE: u64 = 1 << 28;
 
 const ET_DYN: u16 = 3;
 const PT_LOAD: u32 = 1;
+const SHT_NULL: u32 = 0;
 const SHT_NOBITS: u32 = 8;
 const SHT_DYNSYM: u32 = 11;
 
@@ -164,6 +165,10 @@ impl Library {
                 link: u32_at(entry, 40),
             })
             .collect();
+        // What a copy that was broken off has where the rest should be.
+        if sections.iter().all(|section| section.kind == SHT_NULL) {
+            return Err(LoadProblem::Damaged("its section headers are empty".to_owned()));
+        }
         for section in sections.iter().filter(|section| section.kind != SHT_NOBITS) {
             self.require("section", section.offset, section.size)?;
         }

@@ -77,6 +77,23 @@ fn a_truncated_plugin_is_refused_wherever_it_is_cut() {
 }
 
 #[test]
+fn a_plugin_whose_rest_is_zeros_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny.so");
+    c_library("tiny.c", &[], &path);
+    let whole = fs::read(&path).unwrap();
+    // The section headers come last.
+    let headers = u64::from_le_bytes(whole[40..48].try_into().unwrap()) as usize;
+    for part in 1..50 {
+        let mut bytes = whole.clone();
+        bytes[64 + (headers - 64) * part / 50..].fill(0);
+        fs::write(&path, &bytes).unwrap();
+        let problem = problem_of(&path);
+        assert!(matches!(problem, LoadProblem::Damaged(_)), "{problem}");
+    }
+}
+
+#[test]
 fn a_plugin_for_another_machine_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = odd(dir.path(), &[]);
