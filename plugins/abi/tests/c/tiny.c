@@ -144,12 +144,14 @@ static void free_worker(worker *it) {
 /* Starts the command. Its failure comes through a pipe that a successful exec closes. */
 static pid_t start_command(char **command, char *problem, size_t size) {
     int report[2], code = 0;
-    if (pipe(report)) return -1;
+    /* Closed by any exec, also of a worker that is being started on another thread at this moment. */
+    if (pipe2(report, O_CLOEXEC)) {
+        snprintf(problem, size, "no pipe: %s", strerror(errno));
+        return -1;
+    }
     pid_t pid = fork();
     if (pid == 0) {
         setsid();
-        close(report[0]);
-        fcntl(report[1], F_SETFD, FD_CLOEXEC);
         execvp(command[0], command);
         code = errno;
         (void)!write(report[1], &code, sizeof code);
