@@ -53,7 +53,7 @@ pub struct JobMaster {
     slots: SlotPool,
     /// Whether the ResourceManager knows of the job.
     declared: bool,
-    /// What the ResourceManager last said, while tasks wait for slots.
+    /// What the ResourceManager last said about slots that the job lacks.
     waiting: Option<SlotWait>,
     /// Deployments that are not over, by number.
     deployments: BTreeMap<u32, Deployment>,
@@ -129,6 +129,7 @@ impl JobMaster {
             JobMasterEvent::CancelRequested => self.tell(Event::CancelRequested, &mut out),
             JobMasterEvent::Timer { id } => self.on_timer(id, &mut out),
         }
+        self.give_up_if_hopeless(&mut out);
         out.effects
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use weir_model::{FailureKind, FromResourceManager, SlotWait, TaskFailure, TaskId, ToResourceManager};
+use weir_model::{FailureKind, FromResourceManager, TaskFailure, TaskId, ToResourceManager};
 use weir_scheduler::Event;
 
 use super::deployment::{Deployment, Phase};
@@ -23,6 +23,7 @@ impl JobMaster {
     pub(super) fn on_resource_manager(&mut self, message: FromResourceManager, out: &mut Outbox) {
         match message {
             FromResourceManager::SlotsGranted(grants) => {
+                self.waiting = None;
                 let surplus = self.slots.grant(grants);
                 if !surplus.is_empty() {
                     let job = self.spec.id;
@@ -31,7 +32,8 @@ impl JobMaster {
                 self.prepare_what_has_slots(out);
             }
             FromResourceManager::TaskManagerLost { id, reason } => self.on_task_manager_lost(&id, &reason, out),
-            FromResourceManager::Waiting(wait) => self.on_waiting(wait, out),
+            // Kept even if no tasks wait now: it is not said again when they do.
+            FromResourceManager::Waiting(wait) => self.waiting = Some(wait),
         }
     }
 
@@ -56,7 +58,6 @@ impl JobMaster {
         for number in waiting.map(|(number, _)| *number).collect::<Vec<_>>() {
             self.prepare_if_slots(number, out);
         }
-        self.forget_wait_if_over();
     }
 
     /// Has a deployment's workers started if all its slots are there. Whether they are.
@@ -69,26 +70,18 @@ impl JobMaster {
         placed
     }
 
-    fn on_waiting(&mut self, wait: SlotWait, out: &mut Outbox) {
+    /// Fails the job if its tasks wait for slots that can never be had.
+    pub(super) fn give_up_if_hopeless(&mut self, out: &mut Outbox) {
         if !self.waits_for_slots() {
-            // The slots were granted meanwhile.
             return;
         }
-        let never = wait.never.clone();
-        self.waiting = Some(wait);
-        if let Some(sentence) = never {
+        if let Some(sentence) = self.waiting.as_mut().and_then(|wait| wait.never.take()) {
             self.tell(Event::FatalFailure(TaskFailure::new(FailureKind::Job, sentence)), out);
         }
     }
 
     pub(super) fn waits_for_slots(&self) -> bool {
         self.deployments.values().any(Deployment::is_waiting)
-    }
-
-    pub(super) fn forget_wait_if_over(&mut self) {
-        if !self.waits_for_slots() {
-            self.waiting = None;
-        }
     }
 
     pub(super) fn on_slot_timeout(&mut self, number: u32, out: &mut Outbox) {
@@ -127,6 +120,5 @@ impl JobMaster {
                 self.kill(number, &worker.location.task_manager, reason, out);
             }
         }
-        self.forget_wait_if_over();
     }
 }

@@ -44,7 +44,7 @@ impl JobMaster {
                 .collect(),
             failures: self.failures(),
             failures_truncated: self.history.truncated(),
-            waiting: self.waiting.clone(),
+            waiting: self.waiting.clone().filter(|_| self.waits_for_slots()),
         }
     }
 

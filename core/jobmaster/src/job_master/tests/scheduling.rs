@@ -111,6 +111,20 @@ fn waiting_for_what_never_comes_fails_the_job_at_once() {
 }
 
 #[test]
+fn what_never_comes_is_remembered_until_tasks_wait_for_it() {
+    let mut job = harness(Partitioner::Hash, fixed_delay(9)).running();
+    job.lose(2);
+    // Said while the tasks that are left are being canceled, and not again.
+    assert_eq!(job.resources(FromResourceManager::Waiting(wait(Some("there are no providers")))), []);
+    for vertex in 0..2 {
+        job.change(0, 1, task(vertex, 0), ExecutionState::Canceled);
+    }
+    let report = report(&job.pass(Duration::from_secs(60)));
+    assert_eq!((report.status, report.restarts), (JobStatus::Failed, 1));
+    assert_eq!(report.failure.unwrap().failure.message, "there are no providers");
+}
+
+#[test]
 fn waiting_too_long_for_slots_is_a_failure_that_explains_itself() {
     let mut job = job().waiting();
     job.grant(&[(1, 0)]);
