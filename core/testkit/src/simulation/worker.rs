@@ -315,7 +315,7 @@ impl World {
         let deployment = process.start.deployment;
         let unfinished = process.tasks.values().any(|task| !task.state.is_terminal());
         self.log(|world| format!("{}: the worker of {deployment} {how}", world.task_managers[index].id));
-        let end = WorkerEnd { how: how.to_owned(), last_lines: Vec::new() };
+        let end = WorkerEnd { how: how.to_owned(), started: true, last_lines: Vec::new() };
         self.report(index, worker, WorkerEvent::Ended(end));
         if unfinished {
             self.disturb_peers(deployment, (index, worker));
