@@ -76,7 +76,11 @@ impl World {
             }
             Fault::CrashJobManager => {
                 if self.job_manager.up {
+                    let epoch = self.job_manager.epoch();
                     self.crash_job_manager();
+                    if self.former_leader.is_none() && self.random.chance(300) {
+                        self.keep_former_leader(epoch);
+                    }
                     let delay = self.random.millis(200, 20_000);
                     self.after(delay, Happening::StartJobManager);
                 }

@@ -21,7 +21,7 @@ use super::scenario::{JobScenario, Scenario};
 use super::{ForJm, Happening, TimerOf, World, provider};
 
 /// Flink's defaults.
-const TIMING: Timing = Timing {
+pub(crate) const TIMING: Timing = Timing {
     heartbeat_interval: Duration::from_secs(10),
     heartbeat_timeout: Duration::from_secs(50),
     metrics_interval: Duration::from_secs(10),
@@ -75,7 +75,7 @@ impl JobManager {
         }
     }
 
-    fn epoch(&self) -> LeaderEpoch {
+    pub(crate) fn epoch(&self) -> LeaderEpoch {
         LeaderEpoch(u64::from(self.life))
     }
 }

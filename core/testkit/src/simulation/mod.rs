@@ -6,6 +6,7 @@
 
 mod coordinator;
 mod faults;
+mod former_leader;
 mod invariants;
 mod job_manager;
 mod network;
@@ -159,6 +160,12 @@ enum Happening {
     },
     /// A JobManager is started.
     StartJobManager,
+    /// A TaskManager says something to the JobManager that was replaced.
+    FormerLeader {
+        connection: usize,
+        message: ForJobManager,
+    },
+    FormerLeaderEnds,
 }
 
 /// What happens to a JobManager process.
@@ -247,6 +254,8 @@ struct World {
     random: Random,
     scenario: Scenario,
     job_manager: JobManager,
+    /// The epoch of a JobManager that was replaced and lives on.
+    former_leader: Option<LeaderEpoch>,
     task_managers: Vec<TaskManagerProcess>,
     connections: Vec<Connection>,
     coordinators: BTreeMap<JobId, Coordinator>,
@@ -277,6 +286,7 @@ impl World {
             fingerprint: 0,
             random,
             job_manager: JobManager::not_started(),
+            former_leader: None,
             task_managers: Vec::new(),
             connections: Vec::new(),
             coordinators: BTreeMap::new(),
@@ -398,6 +408,8 @@ impl World {
             Happening::Fault(fault) => self.strike(fault),
             Happening::StartTaskManager { index } => self.start_task_manager(index),
             Happening::StartJobManager => self.start_job_manager(),
+            Happening::FormerLeader { connection, message } => self.happen_to_former_leader(connection, &message),
+            Happening::FormerLeaderEnds => self.end_former_leader(),
         }
     }
 

@@ -6,6 +6,7 @@ use weir_model::{LeaderEpoch, TaskManagerId};
 use weir_proto::control::{ForJobManager, ForTaskManager};
 use weir_taskmanager::state::ConnectionKey;
 
+use super::former_leader::FORMER;
 use super::{ForJm, ForTm, Happening, World};
 
 /// A connection, from the moment the JobManager took the call.
@@ -50,7 +51,9 @@ impl World {
     pub(crate) fn dial(&mut self, task_manager: usize, key: ConnectionKey) {
         let life = self.task_managers[task_manager].life;
         let delay = self.random.millis(1, 20);
-        if !self.job_manager.up {
+        // Some still find the former leader where it was.
+        let former = self.former_leader.is_some() && self.random.chance(500);
+        if !self.job_manager.up && !former {
             let what = ForTm::ConnectionLost { key, reason: "connection refused".to_owned() };
             self.after(delay, Happening::TaskManager { index: task_manager, life, what });
             return;
@@ -59,7 +62,7 @@ impl World {
         self.connections.push(Connection {
             task_manager: (task_manager, life),
             key,
-            job_manager: self.job_manager.life,
+            job_manager: if former { FORMER } else { self.job_manager.life },
             last: [self.now; 2],
             cut: false,
             open: [true; 2],
@@ -99,8 +102,11 @@ impl World {
         });
         let delay = self.network_delay();
         let at = self.arrival(id, Side::JobManager, delay);
-        let life = self.connections[id].job_manager;
-        self.at(at, Happening::JobManager { life, what: ForJm::Message { connection: id, epoch, message } });
+        let what = match self.connections[id].job_manager {
+            FORMER => Happening::FormerLeader { connection: id, message },
+            life => Happening::JobManager { life, what: ForJm::Message { connection: id, epoch, message } },
+        };
+        self.at(at, what);
     }
 
     pub(crate) fn send_to_task_manager(&mut self, id: usize, epoch: LeaderEpoch, message: ForTaskManager) {
