@@ -67,6 +67,8 @@ pub enum ToCoordinator {
     Open {
         /// Unique to this run of the job: names what its sinks write aside.
         run_id: String,
+        /// Runs whose coordinator was lost: what they wrote aside is removed first.
+        lost_run_ids: Vec<String>,
     },
     /// A source task wants a split. Answered by [`FromCoordinator::SplitAnswer`], perhaps later than what is asked after it.
     SplitRequest {
@@ -90,6 +92,8 @@ pub enum ToCoordinator {
     Commit,
     /// Remove what was written aside and is not committed. Nothing is awaited.
     Discard,
+    /// It does not answer: kill the process. Answered by [`FromCoordinator::Lost`].
+    Kill,
     /// Nothing is left to do: end, by force if need be. Nothing is awaited.
     Shutdown,
     /// The process is gone: start another one. Answered by [`FromCoordinator::Started`] or [`FromCoordinator::Lost`].

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use weir_model::{DeploymentId, FromTaskManager, InvalidJobGraph, JobStatus, SlotWait, TaskManagerId, ToTaskManager};
-use weir_scheduler::{Effect, Event, ExecutionGraph, JobScheduler, SchedulerOptions, SlotSharing};
+use weir_scheduler::{Blame, Effect, Event, ExecutionGraph, JobScheduler, SchedulerOptions, SlotSharing};
 
 use self::coordinator::Coordinator;
 use self::deployment::Deployment;
@@ -145,7 +145,9 @@ impl JobMaster {
             FromTaskManager::TasksChanged { changes, .. } => self.on_tasks_changed(number, worker, changes, out),
             FromTaskManager::SplitRequested { task, .. } => self.on_split_requested(number, worker, task, out),
             FromTaskManager::MetricsReported { tasks, .. } => self.on_metrics(number, worker, &tasks, out.now),
-            FromTaskManager::WorkerEnded { reason, .. } => self.on_worker_lost(number, worker, &reason, out),
+            FromTaskManager::WorkerEnded { reason, .. } => {
+                self.on_worker_lost(number, worker, &reason, Blame::Job, out)
+            }
         }
     }
 
@@ -154,6 +156,8 @@ impl JobMaster {
             Some(Timer::Scheduler { generation }) => self.tell(Event::Timer { generation }, out),
             Some(Timer::Slots { deployment }) => self.on_slot_timeout(deployment, out),
             Some(Timer::Workers { deployment }) => self.on_worker_timeout(deployment, out),
+            Some(Timer::Opening { number }) => self.on_opening_timeout(number, out),
+            Some(Timer::Reset { deployment }) => self.on_reset_timeout(deployment, out),
             // Rung twice.
             None => {}
         }

@@ -6,6 +6,16 @@ use weir_model::{JobStatus, Placement, TaskFailure, TaskId};
 
 use crate::{FailureRecord, JobReport};
 
+/// Whose doing the loss of a worker is, as far as can be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The job's: its process ended, or was ended for what it did.
+    Job,
+    /// The cluster's: the machine, the TaskManager or the connection to it is gone. The restart strategy counts it, but
+    /// unless it happens again too soon its pause is left out: waiting would only make the job start later.
+    Cluster,
+}
+
 /// Something that happened, as told to [`JobScheduler::on_event`](crate::JobScheduler::on_event).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -26,6 +36,8 @@ pub enum Event {
         task: Option<TaskId>,
         /// What went wrong.
         failure: TaskFailure,
+        /// Whose doing it is.
+        blame: Blame,
     },
     /// A task wires its channels.
     TaskInitializing {
@@ -74,6 +86,8 @@ pub enum Event {
         name: String,
         /// What is known about it, e.g. `killed by signal 9 (SIGKILL)`.
         reason: String,
+        /// Whose doing it is.
+        blame: Blame,
     },
     /// Something outside any task failed, e.g. a split enumerator, or a worker refused the job.
     GlobalFailure(TaskFailure),

@@ -23,7 +23,9 @@ use self::deploying::Deployed;
 pub use self::executions::Execution;
 use self::executions::Executions;
 use self::restarting::Restart;
-use crate::{Effect, Event, ExecutionGraph, FailoverStrategy, FailureRecord, Regions, RestartBackoff, RestartStrategy};
+use crate::{
+    Blame, Effect, Event, ExecutionGraph, FailoverStrategy, FailureRecord, Regions, RestartBackoff, RestartStrategy,
+};
 
 /// What can be chosen about a job's scheduling.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -66,6 +68,8 @@ pub struct JobScheduler {
     /// While the status is RESTARTING.
     restart: Option<Restart>,
     restarts: u32,
+    /// Whose doing the trouble since the last restart is; `None` while all that is known are broken connections.
+    blame: Option<Blame>,
     /// Orders to stop that have not been obeyed, oldest first.
     cancellations: VecDeque<Cancellation>,
     /// The timer under way.
@@ -73,6 +77,8 @@ pub struct JobScheduler {
     timer_generation: u64,
     /// Between [`Effect::Commit`] and [`Event::CommitDone`]. The status is still RUNNING then, as in Flink.
     committing: bool,
+    /// Set by a wish to cancel that came while it commits: until when the commit may take.
+    commit_deadline: Option<Duration>,
     /// Since tasks were last started again.
     failures: Vec<FailureRecord>,
     more_failures: u64,
@@ -99,10 +105,12 @@ impl JobScheduler {
             options,
             restart: None,
             restarts: 0,
+            blame: None,
             cancellations: VecDeque::new(),
             timer: None,
             timer_generation: 0,
             committing: false,
+            commit_deadline: None,
             failures: Vec::new(),
             more_failures: 0,
             not_restarted: None,
@@ -129,8 +137,8 @@ impl JobScheduler {
         match event {
             Event::Start => self.on_start(now, effects),
             Event::Placed { deployment, placement } => self.on_placed(deployment, &placement, now, effects),
-            Event::DeploymentFailed { deployment, task, failure } => {
-                self.on_deployment_failed(deployment, task, failure, now, effects)
+            Event::DeploymentFailed { deployment, task, failure, blame } => {
+                self.on_deployment_failed(deployment, task, failure, blame, now, effects)
             }
             Event::TaskInitializing { deployment, task } => {
                 self.on_task_advanced(deployment, task, Initializing, now, effects)
@@ -141,8 +149,9 @@ impl JobScheduler {
                 self.on_task_failed(deployment, task, failure, now, effects)
             }
             Event::TaskCanceled { deployment, task } => self.on_task_canceled(deployment, task, now, effects),
-            Event::WorkerLost { deployment, worker, name, reason } => {
-                self.on_worker_lost(deployment, worker, &format!("{name}, which ran this task"), &reason, now, effects)
+            Event::WorkerLost { deployment, worker, name, reason, blame } => {
+                let what = format!("{name}, which ran this task");
+                self.on_worker_lost((deployment, worker), &what, &reason, blame, now, effects)
             }
             Event::GlobalFailure(failure) => self.on_global_failure(failure, now, effects),
             Event::FatalFailure(failure) => self.on_fatal_failure(failure, now, effects),

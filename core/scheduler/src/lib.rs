@@ -17,7 +17,7 @@ mod slot_sharing;
 #[cfg(test)]
 mod testing;
 
-pub use event::{Effect, Event, WorkerTasks};
+pub use event::{Blame, Effect, Event, WorkerTasks};
 pub use execution_graph::{ExecutionEdge, ExecutionGraph, ExecutionJobVertex};
 pub use failover::FailoverStrategy;
 pub use job_scheduler::{Execution, JobScheduler, SchedulerOptions};

@@ -139,14 +139,26 @@ pub struct RestartBackoff {
     attempts: u32,
     /// `failure-rate`: when the last failures were, at most one more than are tolerated.
     failures: VecDeque<Duration>,
-    /// `exponential-delay`: when the job was last to start again.
+    /// When the job was last to start again.
     restarted_at: Option<Duration>,
+    /// When it was the time before.
+    restarted_before: Option<Duration>,
+    /// What was last decided to be waited.
+    pause: Duration,
 }
 
 impl RestartBackoff {
     /// No failure so far. Jobs of the same `seed` draw the same jitter.
     pub fn new(strategy: RestartStrategy, seed: u64) -> Self {
-        Self { strategy, jitter: SplitMix64(seed), attempts: 0, failures: VecDeque::new(), restarted_at: None }
+        Self {
+            strategy,
+            jitter: SplitMix64(seed),
+            attempts: 0,
+            failures: VecDeque::new(),
+            restarted_at: None,
+            restarted_before: None,
+            pause: Duration::ZERO,
+        }
     }
 
     /// The strategy.
@@ -156,14 +168,29 @@ impl RestartBackoff {
 
     /// Takes in a failure and says what follows. To be told once for failures that are handled together.
     pub fn on_failure(&mut self, now: Duration) -> RestartDecision {
-        match self.strategy {
+        let decision = match self.strategy {
             RestartStrategy::None => RestartDecision::GiveUp { reason: None },
             RestartStrategy::FixedDelay { attempts, delay } => self.fixed_delay(attempts, delay),
             RestartStrategy::FailureRate { max_failures_per_interval, interval, delay } => {
                 self.failure_rate(max_failures_per_interval, interval, delay, now)
             }
             RestartStrategy::ExponentialDelay { .. } => self.exponential_delay(now),
+        };
+        if let RestartDecision::RestartAfter(pause) = decision {
+            self.restarted_before = self.restarted_at.replace(now.saturating_add(pause));
+            self.pause = pause;
         }
+        decision
+    }
+
+    /// The failure taken in last was not the job's doing. Whether the restart that was granted may therefore come at once, because
+    /// the one before lies further back than the pause; if so, it counts as made now.
+    pub fn skip_pause(&mut self, now: Duration) -> bool {
+        let skips = self.restarted_before.is_none_or(|before| now >= before.saturating_add(self.pause));
+        if skips {
+            self.restarted_at = Some(now);
+        }
+        skips
     }
 
     fn fixed_delay(&mut self, limit: u32, delay: Duration) -> RestartDecision {
@@ -217,7 +244,6 @@ impl RestartBackoff {
         let least = initial_backoff.as_secs_f64().min(longest);
         let backoff = Duration::try_from_secs_f64(jittered.clamp(least, longest)).unwrap_or(max_backoff);
         self.attempts = self.attempts.saturating_add(1);
-        self.restarted_at = Some(now.saturating_add(backoff));
         RestartDecision::RestartAfter(backoff)
     }
 

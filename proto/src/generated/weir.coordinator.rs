@@ -75,6 +75,9 @@ pub struct Open {
     /// Unique to this run of the job: names what its sinks write aside.
     #[prost(string, tag = "1")]
     pub run_id: ::prost::alloc::string::String,
+    /// Earlier runs of the job whose coordinator was lost: what they wrote aside is removed first.
+    #[prost(string, repeated, tag = "2")]
+    pub lost_run_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Opened {

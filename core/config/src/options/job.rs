@@ -120,8 +120,11 @@ pub static PROGRESS_INTERVAL: ConfigOption<Duration> = ConfigOption::new(
 pub static RESTART_STRATEGY: ConfigOption<RestartStrategyType> = ConfigOption::new(
     "restart-strategy.type",
     "none",
-    "Whether and when the tasks that a failure has stopped are started again. `none` (also `off`, `disable`): the job fails. `fixed-delay`: so many      times, with the same pause before each. `failure-rate`: unless there are more failures in an interval than allowed.      `exponential-delay`: with a pause that grows with each failure and shrinks again after a long quiet time. In clusters; an embedded run \
-     has none.",
+    "Whether and when the tasks that a failure has stopped are started again. `none` (also `off`, `disable`): the job fails. `fixed-delay`: so many \
+     times, with the same pause before each. `failure-rate`: unless there are more failures in an interval than allowed. \
+     `exponential-delay`: with a pause that grows with each failure and shrinks again after a long quiet time. \
+     The loss of a TaskManager (machine, process or connection) counts as a failure, but unless the last restart was less than the pause \
+     ago, the tasks start again at once: there is nothing to wait for. In clusters; an embedded run has none.",
 )
 .with_fallback_keys(&["restart-strategy"]);
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use weir_model::{FailureKind, JobStatus, TaskFailure, TaskId, ToTaskManager};
 use weir_scheduler::Event;
 
+use super::timers::Timer;
 use super::{JobMaster, Outbox};
 use crate::{FromCoordinator, ToCoordinator};
 
@@ -16,6 +17,10 @@ pub(super) struct Coordinator {
     openings: u32,
     /// Deployments whose tasks it was told to reset and has not, in that order.
     resets: VecDeque<u32>,
+    /// Runs of the job whose coordinator was lost before it could discard what they wrote aside.
+    lost_run_ids: Vec<String>,
+    /// Why it was told to be killed.
+    killed: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -80,7 +85,37 @@ impl JobMaster {
     fn open(&mut self, out: &mut Outbox) {
         self.coordinator.state = State::Opening;
         self.coordinator.openings += 1;
-        out.coordinator(ToCoordinator::Open { run_id: self.run_id() });
+        let (number, lost_run_ids) = (self.coordinator.openings, self.coordinator.lost_run_ids.clone());
+        out.coordinator(ToCoordinator::Open { run_id: self.run_id(), lost_run_ids });
+        self.limit_answer(Timer::Opening { number }, out);
+    }
+
+    /// A coordinator may take as long to answer as a worker may to start: both run the author's code and look at storage.
+    fn limit_answer(&mut self, timer: Timer, out: &mut Outbox) {
+        self.timers.set(timer, out.now.saturating_add(self.options.worker_start_timeout), out);
+    }
+
+    pub(super) fn on_opening_timeout(&mut self, number: u32, out: &mut Outbox) {
+        if self.coordinator.state == State::Opening && self.coordinator.openings == number {
+            self.kill_coordinator("look at the job's inputs and outputs", out);
+        }
+    }
+
+    pub(super) fn on_reset_timeout(&mut self, deployment: u32, out: &mut Outbox) {
+        if self.coordinator.resets.contains(&deployment) {
+            self.kill_coordinator("give splits of restarted tasks back", out);
+        }
+    }
+
+    fn kill_coordinator(&mut self, task: &str, out: &mut Outbox) {
+        let timeout = self.options.worker_start_timeout;
+        let reason = format!(
+            "it was killed because it took longer than {timeout:?} to {task}; `weir.worker.start-timeout` gives it longer"
+        );
+        if self.coordinator.killed.is_none() {
+            self.coordinator.killed = Some(reason);
+            out.coordinator(ToCoordinator::Kill);
+        }
     }
 
     fn on_opened(&mut self, result: Result<(), String>, out: &mut Outbox) {
@@ -92,6 +127,7 @@ impl JobMaster {
         match result {
             Ok(()) => {
                 self.coordinator.state = State::Open;
+                self.coordinator.lost_run_ids.clear();
                 if first {
                     self.declare_requirements(self.sharing.slots_needed(), out);
                     self.tell(Event::Start, out);
@@ -118,6 +154,7 @@ impl JobMaster {
                 let all = tasks.len() == self.scheduler.graph().task_count() as usize;
                 self.coordinator.resets.push_back(deployment);
                 out.coordinator(ToCoordinator::ResetTasks { tasks: if all { Vec::new() } else { tasks.to_vec() } });
+                self.limit_answer(Timer::Reset { deployment }, out);
                 false
             }
             // Opening it anew resets everything; and as it is not open, everything is what starts again.
@@ -182,8 +219,14 @@ impl JobMaster {
             // Known already.
             return;
         }
+        if self.coordinator.has_opened() {
+            let run_id = self.run_id();
+            self.coordinator.lost_run_ids.push(run_id);
+        }
         self.coordinator.state = State::Lost;
         self.coordinator.resets.clear();
+        let killed = self.coordinator.killed.take();
+        let reason = killed.as_deref().unwrap_or(reason);
         let failure = |message: String| TaskFailure::new(FailureKind::Worker, message);
         if self.scheduler.is_committing() {
             let message = format!(

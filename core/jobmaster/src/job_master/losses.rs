@@ -1,26 +1,26 @@
 //! Workers and TaskManagers that are gone or must go.
 
 use weir_model::{TaskManagerId, ToTaskManager};
-use weir_scheduler::{Event, WorkerTasks};
+use weir_scheduler::{Blame, Event, WorkerTasks};
 
 use super::{JobMaster, Outbox};
 
 impl JobMaster {
     /// A worker process has ended before it was released.
-    pub(super) fn on_worker_lost(&mut self, number: u32, worker: u32, reason: &str, out: &mut Outbox) {
+    pub(super) fn on_worker_lost(&mut self, number: u32, worker: u32, reason: &str, blame: Blame, out: &mut Outbox) {
         let Some(deployment) = self.deployments.get(&number) else { return };
         let data = &deployment.workers[worker as usize];
         let (name, task) = (data.name(), data.first_task);
         if deployment.is_deployed() {
             self.leave(number, worker);
             let reason = reason.to_owned();
-            self.tell(Event::WorkerLost { deployment: number, worker, name, reason }, out);
+            self.tell(Event::WorkerLost { deployment: number, worker, name, reason, blame }, out);
         } else {
             // The deployment stays until the scheduler gives it up, which it does at once.
             if let Some(deployment) = self.deployments.get_mut(&number) {
                 deployment.leave(worker);
             }
-            self.fail_deployment(number, task, format!("{name} could not be started: {reason}"), out);
+            self.fail_deployment(number, task, format!("{name} could not be started: {reason}"), blame, out);
         }
     }
 
@@ -32,7 +32,8 @@ impl JobMaster {
         for (number, worker) in lost {
             // The first of them can have ended the others.
             if self.deployments.get(&number).is_some_and(|deployment| deployment.active_worker_on(id) == Some(worker)) {
-                self.on_worker_lost(number, worker, &format!("the TaskManager is gone: {reason}"), out);
+                let reason = format!("the TaskManager is gone: {reason}");
+                self.on_worker_lost(number, worker, &reason, Blame::Cluster, out);
             }
         }
     }

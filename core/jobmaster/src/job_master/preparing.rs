@@ -8,7 +8,7 @@ use std::time::Duration;
 use weir_model::{
     DeploymentPlan, FailureKind, Placement, SlotId, StartWorker, TaskFailure, TaskId, TaskManagerId, ToTaskManager,
 };
-use weir_scheduler::{Event, WorkerTasks};
+use weir_scheduler::{Blame, Event, WorkerTasks};
 
 use super::deployment::{Phase, Worker};
 use super::tasks::Location;
@@ -109,13 +109,20 @@ impl JobMaster {
             n => format!(" and {} others", n - 1),
         };
         let message = format!("{}{others} was not ready within {:?}", first.name(), self.options.worker_start_timeout);
-        self.fail_deployment(number, first.first_task, message, out);
+        self.fail_deployment(number, first.first_task, message, Blame::Job, out);
     }
 
     /// One of a deployment's workers cannot be had, so the deployment cannot.
-    pub(super) fn fail_deployment(&mut self, number: u32, task: TaskId, message: String, out: &mut Outbox) {
+    pub(super) fn fail_deployment(
+        &mut self,
+        number: u32,
+        task: TaskId,
+        message: String,
+        blame: Blame,
+        out: &mut Outbox,
+    ) {
         let failure = TaskFailure::new(FailureKind::Worker, message);
-        self.tell(Event::DeploymentFailed { deployment: number, task: Some(task), failure }, out);
+        self.tell(Event::DeploymentFailed { deployment: number, task: Some(task), failure, blame }, out);
     }
 
     pub(super) fn deploy_what_is_ready(&mut self, out: &mut Outbox) {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use weir_model::{FailureKind, FromResourceManager, TaskFailure, TaskId, ToResourceManager};
-use weir_scheduler::Event;
+use weir_scheduler::{Blame, Event};
 
 use super::deployment::{Deployment, Phase};
 use super::timers::Timer;
@@ -90,7 +90,7 @@ impl JobMaster {
             return;
         }
         let failure = TaskFailure::new(FailureKind::Job, self.explain_slot_timeout());
-        self.tell(Event::DeploymentFailed { deployment: number, task: None, failure }, out);
+        self.tell(Event::DeploymentFailed { deployment: number, task: None, failure, blame: Blame::Job }, out);
     }
 
     /// What Flink calls NoResourceAvailableException.

@@ -15,6 +15,10 @@ pub(super) enum Timer {
     Slots { deployment: u32 },
     /// A deployment's workers must be ready.
     Workers { deployment: u32 },
+    /// The coordinator must have opened inputs and outputs.
+    Opening { number: u32 },
+    /// The coordinator must have reset a deployment's tasks.
+    Reset { deployment: u32 },
 }
 
 /// Timers under way, by id. Whether a timer still matters is decided when it rings.

@@ -8,7 +8,7 @@ use weir_model::{ExecutionState, FailureKind, JobStatus, TaskFailure, TaskId};
 use super::JobScheduler;
 use super::failing::Scope;
 use crate::restart::time;
-use crate::{Effect, WorkerTasks};
+use crate::{Blame, Effect, WorkerTasks};
 
 /// Tasks that were told to stop at one moment.
 #[derive(Debug, Clone)]
@@ -66,8 +66,12 @@ impl JobScheduler {
 
     pub(super) fn on_cancel_requested(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         match self.status {
-            // Output is being made visible; half of it would be worse than all of it, and it does not take long.
-            JobStatus::Running if self.committing => {}
+            // Output is being made visible; half of it would be worse than all of it, and it does not take long. If it does all the
+            // same, whoever waits is set free.
+            JobStatus::Running if self.committing => {
+                let deadline = self.options.cancellation_timeout.map(|timeout| now.saturating_add(timeout));
+                self.commit_deadline = self.commit_deadline.or(deadline);
+            }
             JobStatus::Created | JobStatus::Running | JobStatus::Restarting => {
                 self.restart = None;
                 self.set_status(JobStatus::Cancelling, now, effects);
@@ -98,6 +102,9 @@ impl JobScheduler {
         {
             restart.delay_over = true;
         }
+        if self.commit_deadline.is_some_and(|deadline| deadline <= now) {
+            self.give_commit_up(now, effects);
+        }
         while self.cancellations.front().is_some_and(|cancellation| cancellation.deadline <= now) {
             let Some(cancellation) = self.cancellations.pop_front() else { return };
             self.end_by_force(&cancellation.tasks, now, effects);
@@ -111,12 +118,23 @@ impl JobScheduler {
         }
         let restart = self.restart.as_ref().filter(|restart| !restart.delay_over).map(|restart| restart.at);
         let cancellation = self.cancellations.front().map(|cancellation| cancellation.deadline);
-        let Some(due) = restart.into_iter().chain(cancellation).min() else { return };
+        let Some(due) = restart.into_iter().chain(cancellation).chain(self.commit_deadline).min() else { return };
         if self.timer != Some(due) {
             self.timer = Some(due);
             self.timer_generation += 1;
             effects.push(Effect::ScheduleTimer { generation: self.timer_generation, at: due });
         }
+    }
+
+    /// Somebody wanted the job to end, and its commit does not.
+    fn give_commit_up(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        let timeout = time(self.options.cancellation_timeout.unwrap_or_default());
+        let message = format!(
+            "the job was to be canceled while it made its output visible, and that did not end within {timeout} \
+             (task.cancellation.timeout), so it is not known how much of the output is visible; look at the output before the job \
+             is run again"
+        );
+        self.on_commit_done(Err(TaskFailure::new(FailureKind::Sink, message)), now, effects);
     }
 
     /// The cancellation timeout: whoever has not stopped is killed with its worker, and reported by name.
@@ -138,7 +156,7 @@ impl JobScheduler {
         }
         let with_them = self.end_tasks_of_lost_worker(&killed, &stuck, now);
         if !with_them.is_empty() {
-            self.fail(Scope::RegionsOf(&with_them), now, effects);
+            self.fail(Scope::RegionsOf(&with_them), Some(Blame::Job), now, effects);
         }
     }
 

@@ -6,7 +6,7 @@ use weir_model::{ExecutionState, FailureKind, JobStatus, Placement, TaskFailure,
 
 use super::JobScheduler;
 use super::failing::Scope;
-use crate::{Effect, WorkerTasks};
+use crate::{Blame, Effect, WorkerTasks};
 
 /// A deployment of which a task has not ended.
 #[derive(Debug, Clone)]
@@ -107,6 +107,7 @@ impl JobScheduler {
         deployment: u32,
         task: Option<TaskId>,
         failure: TaskFailure,
+        blame: Blame,
         now: Duration,
         effects: &mut Vec<Effect>,
     ) {
@@ -118,6 +119,6 @@ impl JobScheduler {
         if let Some(task) = task {
             self.set_state(self.graph.index_of(task), ExecutionState::Failed, now);
         }
-        self.fail(Scope::RegionsOf(&tasks), now, effects);
+        self.fail(Scope::RegionsOf(&tasks), Some(blame), now, effects);
     }
 }

@@ -14,6 +14,7 @@ impl JobScheduler {
             return;
         }
         self.committing = false;
+        self.commit_deadline = None;
         match result {
             Ok(()) => {
                 self.set_status(JobStatus::Finished, now, effects);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use weir_model::{FailureKind, JobStatus, TaskFailure, TaskId};
 
 use super::JobScheduler;
-use crate::{Effect, FailureRecord, JobReport, RestartDecision};
+use crate::{Blame, Effect, FailureRecord, JobReport, RestartDecision};
 
 /// What a failure concerns.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +19,7 @@ pub(super) enum Scope<'a> {
 impl JobScheduler {
     pub(super) fn on_global_failure(&mut self, failure: TaskFailure, now: Duration, effects: &mut Vec<Effect>) {
         self.record(None, failure, now, effects);
-        self.fail(Scope::All, now, effects);
+        self.fail(Scope::All, Some(Blame::Job), now, effects);
     }
 
     pub(super) fn on_fatal_failure(&mut self, failure: TaskFailure, now: Duration, effects: &mut Vec<Effect>) {
@@ -27,20 +27,27 @@ impl JobScheduler {
         self.fail_for_good(now, effects);
     }
 
-    /// Restarts what a failure concerns, or fails the job; the failure has been recorded.
-    pub(super) fn fail(&mut self, scope: Scope<'_>, now: Duration, effects: &mut Vec<Effect>) {
+    /// Restarts what a failure concerns, or fails the job; the failure has been recorded. Without `blame` it is a broken connection,
+    /// whose reason is not known yet.
+    pub(super) fn fail(&mut self, scope: Scope<'_>, blame: Option<Blame>, now: Duration, effects: &mut Vec<Effect>) {
         match self.status {
             // All tasks have finished and their output is being made visible: the commit's own result decides.
             JobStatus::Running if self.committing => {}
             JobStatus::Running => match self.backoff.on_failure(now) {
-                RestartDecision::RestartAfter(delay) => self.begin_restart(scope, delay, now, effects),
+                RestartDecision::RestartAfter(delay) => {
+                    self.begin_restart(scope, delay, now, effects);
+                    blame.into_iter().for_each(|blame| self.learn(blame, now));
+                }
                 RestartDecision::GiveUp { reason } => {
                     self.not_restarted = reason;
                     self.fail_for_good(now, effects);
                 }
             },
             // Handled together with the failure that began it.
-            JobStatus::Restarting => self.take_along(scope, now, effects),
+            JobStatus::Restarting => {
+                self.take_along(scope, now, effects);
+                blame.into_iter().for_each(|blame| self.learn(blame, now));
+            }
             // What fails before it starts fails again.
             JobStatus::Created => self.fail_for_good(now, effects),
             // One more failure of a job that is ending; recording it was enough.
@@ -52,6 +59,15 @@ impl JobScheduler {
             | JobStatus::Failed
             | JobStatus::Canceled
             | JobStatus::Finished => {}
+        }
+    }
+
+    /// Whose doing the failure is for which the job restarts, if that was not known yet. For one that is not the job's it does not wait.
+    pub(super) fn learn(&mut self, blame: Blame, now: Duration) {
+        let Some(restart) = self.restart.as_mut().filter(|_| self.blame.is_none()) else { return };
+        self.blame = Some(blame);
+        if blame == Blame::Cluster && self.backoff.skip_pause(now) {
+            restart.at = restart.at.min(now);
         }
     }
 
@@ -114,6 +130,7 @@ impl JobScheduler {
 
     pub(super) fn forget_failures(&mut self) {
         self.failures.clear();
+        self.blame = None;
         self.more_failures = 0;
     }
 }

@@ -7,7 +7,7 @@ use weir_model::{ExecutionState, FailureKind, JobStatus, TaskFailure, TaskId};
 use super::JobScheduler;
 use super::canceling::others;
 use super::failing::Scope;
-use crate::Effect;
+use crate::{Blame, Effect};
 
 impl JobScheduler {
     /// A task says it initializes, runs or has finished.
@@ -61,11 +61,13 @@ impl JobScheduler {
         }
         if self.waiting.contains_key(&deployment) {
             // What is not deployed yet is given up as a whole.
-            return self.on_deployment_failed(deployment, Some(task), failure, now, effects);
+            return self.on_deployment_failed(deployment, Some(task), failure, Blame::Job, now, effects);
         }
+        // A broken connection is what is left of something else, of which may be heard later.
+        let blame = (failure.kind != FailureKind::Network).then_some(Blame::Job);
         self.record(Some(task), failure, now, effects);
         self.set_state(index, ExecutionState::Failed, now);
-        self.fail(Scope::RegionsOf(&[index as u32]), now, effects);
+        self.fail(Scope::RegionsOf(&[index as u32]), blame, now, effects);
     }
 
     pub(super) fn on_task_canceled(&mut self, deployment: u32, task: TaskId, now: Duration, effects: &mut Vec<Effect>) {
@@ -90,10 +92,10 @@ impl JobScheduler {
     /// `what` names the worker and the first of its tasks.
     pub(super) fn on_worker_lost(
         &mut self,
-        deployment: u32,
-        worker: u32,
+        (deployment, worker): (u32, u32),
         what: &str,
         reason: &str,
+        blame: Blame,
         now: Duration,
         effects: &mut Vec<Effect>,
     ) {
@@ -103,7 +105,7 @@ impl JobScheduler {
             if self.status == JobStatus::Created {
                 self.on_global_failure(failure(), now, effects);
             } else if self.waiting.contains_key(&deployment) {
-                self.on_deployment_failed(deployment, None, failure(), now, effects);
+                self.on_deployment_failed(deployment, None, failure(), blame, now, effects);
             }
             // Known already, or all its tasks have ended.
             return;
@@ -116,8 +118,10 @@ impl JobScheduler {
             self.record(Some(self.graph.task_at(first)), failure, now, effects);
         }
         let failed = self.end_tasks_of_lost_worker(&running, &[], now);
-        if !failed.is_empty() {
-            self.fail(Scope::RegionsOf(&failed), now, effects);
+        if failed.is_empty() {
+            self.learn(blame, now);
+        } else {
+            self.fail(Scope::RegionsOf(&failed), Some(blame), now, effects);
         }
     }
 
@@ -175,6 +179,6 @@ impl JobScheduler {
         // What is not deployed yet is given up as a whole.
         let waiting = self.waiting.get(&self.executions.deployment(index)).cloned();
         let concerned = waiting.unwrap_or_else(|| vec![index as u32]);
-        self.fail(Scope::RegionsOf(&concerned), now, effects);
+        self.fail(Scope::RegionsOf(&concerned), Some(Blame::Job), now, effects);
     }
 }

@@ -72,8 +72,12 @@ fn initializes(task: TaskId) -> Event {
 }
 
 fn lost(deployment: u32, worker: u32) -> Event {
+    lost_to(Blame::Job, deployment, worker)
+}
+
+fn lost_to(blame: Blame, deployment: u32, worker: u32) -> Event {
     let (name, reason) = (format!("worker {worker}"), "killed by signal 9".to_owned());
-    Event::WorkerLost { deployment, worker, name, reason }
+    Event::WorkerLost { deployment, worker, name, reason, blame }
 }
 
 fn all() -> [TaskId; 4] {
@@ -133,8 +137,9 @@ fn a_job_finishes_when_all_tasks_have_and_the_commit_is_done() {
     }
     assert_eq!(scheduler.on_event(finished(all()[3]), NOW), [Effect::Commit]);
     assert_eq!(scheduler.status(), JobStatus::Running);
-    // Neither may tear the output apart now.
-    assert_eq!(scheduler.on_event(Event::CancelRequested, NOW), []);
+    // Neither may tear the output apart now; but the wish to cancel limits how long that may take.
+    let limit = Effect::ScheduleTimer { generation: 1, at: NOW + TIMEOUT };
+    assert_eq!(scheduler.on_event(Event::CancelRequested, NOW), [limit]);
     assert_eq!(scheduler.on_event(lost(0, 0), NOW), []);
     let report = end(&mut scheduler, [Event::CommitDone(Ok(()))]);
     assert_eq!((report.status, report.failures.len(), report.started), (JobStatus::Finished, 0, Some(NOW)));

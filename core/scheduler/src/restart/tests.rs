@@ -33,6 +33,18 @@ fn fixed_delay_restarts_as_often_as_it_says() {
 }
 
 #[test]
+fn a_pause_is_left_out_only_when_the_last_restart_lies_further_back() {
+    let mut backoff = backoff(RestartStrategy::FixedDelay { attempts: 9, delay: 3 * S });
+    assert_eq!(backoff.on_failure(10 * S), RestartAfter(3 * S));
+    assert!(backoff.skip_pause(10 * S), "there was none before");
+    assert_eq!(backoff.on_failure(12 * S), RestartAfter(3 * S));
+    assert!(!backoff.skip_pause(12 * S), "2 s after it");
+    // That one is at 15 s.
+    assert_eq!(backoff.on_failure(18 * S), RestartAfter(3 * S));
+    assert!(backoff.skip_pause(18 * S));
+}
+
+#[test]
 fn failure_rate_tolerates_as_many_failures_in_an_interval() {
     let strategy = RestartStrategy::FailureRate { max_failures_per_interval: 2, interval: 10 * S, delay: S };
     let mut often = backoff(strategy.clone());

@@ -220,6 +220,24 @@ impl Commits {
     }
 }
 
+/// Removes what a run of the job wrote aside whose coordinator was killed before it could. Nothing of it was committed.
+pub(super) fn discard_lost(sinks: &Sinks, run_id: &str) {
+    let context = CommitterContext { run_id: run_id.to_owned() };
+    for sink in sinks.values() {
+        let discard = || {
+            match sink.create_committer(&context) {
+                Ok(committer) => committer.into_iter().for_each(|mut committer| committer.abort()),
+                // Opening the output for the new run says more, if it concerns that one too.
+                Err(error) => terminal::err(format!("what run {run_id} left cannot be removed: {error}")),
+            }
+            Ok(())
+        };
+        if let Err(error) = failure::catch(discard, |_| String::new()) {
+            terminal::err(format!("cleaning up after run {run_id} failed: the sink's committer {error}"));
+        }
+    }
+}
+
 impl Committers {
     fn commit(&mut self, mut payloads: BTreeMap<u32, Vec<Vec<u8>>>) -> Result<(), SinkError> {
         for (node, committer) in &mut self.by_node {

@@ -138,7 +138,7 @@ impl Role {
     fn on_message(&mut self, message: to_coordinator::Message) -> Result<(), FrameError> {
         match message {
             to_coordinator::Message::Open(open) => {
-                let error = self.open(&open.run_id).err().unwrap_or_default();
+                let error = self.open(&open.run_id, &open.lost_run_ids).err().unwrap_or_default();
                 self.link.write(to_job_manager::Message::Opened(proto::Opened { error }))
             }
             to_coordinator::Message::SplitRequest(request) => {
@@ -160,13 +160,14 @@ impl Role {
     }
 
     /// Looks at every input and takes every output.
-    fn open(&mut self, run_id: &str) -> Result<(), String> {
+    fn open(&mut self, run_id: &str, lost_run_ids: &[String]) -> Result<(), String> {
         if self.split_orders.is_some() {
             return Err("the coordinator was told to open the job twice".into());
         }
         let text = |error: crate::Error| error.to_string();
         let enumerators = author_code("a source", || Enumerators::open(self.sources.clone(), &self.plan.graph));
         let enumerators = enumerators.map_err(text)?;
+        lost_run_ids.iter().for_each(|lost| coordinator::discard_lost(&self.sinks, lost));
         author_code("a sink", || self.commits.open(&self.sinks, run_id)).map_err(text)?;
         let (orders, receiver) = channel();
         let link = self.link.clone();

@@ -11,7 +11,7 @@ use weir_dataflow::plan::JobPlan;
 use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::WorkerEvent;
 use weir_model::{ExecutionState, FailureKind, JobStatus, Placement, TaskFailure, TaskId};
-use weir_scheduler::{Effect, Event, ExecutionGraph, JobReport, JobScheduler, SchedulerOptions, place};
+use weir_scheduler::{Blame, Effect, Event, ExecutionGraph, JobReport, JobScheduler, SchedulerOptions, place};
 
 use super::backend::{Backend, Usage};
 use super::coordinator::{self, Commits, Enumerators, Sinks, SplitOrder};
@@ -47,7 +47,7 @@ pub(super) enum DriverEvent {
     },
 }
 
-/// How long the second Ctrl-C waits for output to be removed.
+/// How long whoever removes output waits for a commit that is in the way.
 const LAST_RITES: Duration = Duration::from_secs(2);
 
 /// Embedded runs have a person waiting, so patience with stuck tasks is shorter than a cluster's.
@@ -117,7 +117,7 @@ struct DiscardAtEnd(Commits);
 
 impl Drop for DiscardAtEnd {
     fn drop(&mut self) {
-        self.0.discard();
+        self.0.discard_within(LAST_RITES);
     }
 }
 
@@ -370,7 +370,8 @@ impl Driver {
                 None
             }
             Effect::DiscardOutput => {
-                self.commits.discard();
+                // A commit that was given up still has its hands on it.
+                self.commits.discard_within(LAST_RITES);
                 None
             }
             Effect::JobEnded(report) => Some(report),
@@ -379,7 +380,7 @@ impl Driver {
 }
 
 fn worker_lost(worker: u32, reason: String) -> Event {
-    Event::WorkerLost { deployment: DEPLOYMENT, worker, name: format!("worker {worker}"), reason }
+    Event::WorkerLost { deployment: DEPLOYMENT, worker, name: format!("worker {worker}"), reason, blame: Blame::Job }
 }
 
 /// Unique on this machine: process and time.

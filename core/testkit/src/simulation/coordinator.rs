@@ -169,6 +169,11 @@ impl World {
                     coordinator.alive = false;
                 }
             }
+            ToCoordinator::Kill => {
+                let Some(coordinator) = self.coordinators.get(&job) else { return };
+                let instance = coordinator.instance;
+                self.after(Duration::ZERO, Happening::Coordinator { job, instance, step: Step::Die });
+            }
             ToCoordinator::Restart => {}
         }
     }

@@ -1,5 +1,7 @@
 //! The ways to an end, and canceling on each part of the way.
 
+use std::time::Duration;
+
 use weir_model::{ExecutionState, JobStatus, Partitioner, ToResourceManager};
 
 use super::harness::*;
@@ -53,6 +55,54 @@ fn a_coordinator_lost_while_it_commits_leaves_the_outcome_unknown() {
     let message = report.failure.unwrap().failure.message;
     assert!(message.contains("it is not known how much of the output is visible"), "{message}");
     assert_eq!((report.status, to_coordinator(&effects)), (JobStatus::Failed, vec![]));
+}
+
+#[test]
+fn a_coordinator_that_opens_nothing_is_killed() {
+    let mut job = harness(Partitioner::Hash, fixed_delay(9));
+    job.send(JobMasterEvent::Start);
+    let timeout = JobMasterOptions::default().worker_start_timeout;
+    assert_eq!(to_coordinator(&job.pass(timeout)), [ToCoordinator::Kill]);
+    let effects = job.coordinator(FromCoordinator::Lost { reason: "signal 9".to_owned() });
+    let message = report(&effects).failure.unwrap().failure.message;
+    let expect = "it was killed because it took longer than 60s to look at the job's inputs and outputs";
+    assert!(message.contains(expect) && message.contains("weir.worker.start-timeout"), "{message}");
+}
+
+#[test]
+fn a_coordinator_that_does_not_reset_is_killed_and_replaced() {
+    let mut job = harness(Partitioner::Forward, fixed_delay(9)).running();
+    job.fail(0, 1, task(1, 0));
+    job.change(0, 1, task(0, 0), ExecutionState::Canceled);
+    let effects = job.pass(DELAY);
+    assert_eq!(to_coordinator(&effects), [ToCoordinator::ResetTasks { tasks: vec![task(0, 0), task(1, 0)] }]);
+    assert_eq!(to_coordinator(&job.pass(JobMasterOptions::default().worker_start_timeout)), [ToCoordinator::Kill]);
+    let effects = job.coordinator(FromCoordinator::Lost { reason: "signal 9".to_owned() });
+    assert_eq!(statuses(&effects), [JobStatus::Restarting]);
+}
+
+#[test]
+fn a_commit_that_never_ends_can_be_canceled() {
+    let timeout = Duration::from_secs(30);
+    let options = JobMasterOptions { cancellation_timeout: Some(timeout), ..fixed_delay(9) };
+    let mut job = harness(Partitioner::Hash, options).committing();
+    assert_eq!(statuses(&job.pass(100 * timeout)), []);
+    job.send(JobMasterEvent::CancelRequested);
+    job.pass(timeout / 2);
+    job.send(JobMasterEvent::CancelRequested);
+    let effects = job.pass(timeout / 2);
+    let report = report(&effects);
+    let message = report.failure.unwrap().failure.message;
+    assert!(message.contains("it is not known how much of the output is visible"), "{message}");
+    assert_eq!((report.status, job.coordinator(FromCoordinator::CommitDone(Ok(())))), (JobStatus::Failed, vec![]));
+}
+
+#[test]
+fn a_commit_that_ends_in_time_outdoes_a_cancellation() {
+    let mut job = harness(Partitioner::Hash, fixed_delay(9)).committing();
+    job.send(JobMasterEvent::CancelRequested);
+    let effects = job.coordinator(FromCoordinator::CommitDone(Ok(())));
+    assert_eq!(report(&effects).status, JobStatus::Finished);
 }
 
 #[test]
@@ -143,7 +193,7 @@ fn a_job_can_be_canceled_on_every_part_of_its_way() {
 #[test]
 fn a_job_whose_output_is_being_made_visible_cannot_be_canceled() {
     let mut job = job().committing();
-    assert_eq!(job.send(JobMasterEvent::CancelRequested), []);
+    assert_eq!(statuses(&job.send(JobMasterEvent::CancelRequested)), []);
     assert_eq!(job.lose(1), []);
     let effects = job.coordinator(FromCoordinator::CommitDone(Ok(())));
     assert_eq!(report(&effects).status, JobStatus::Finished);

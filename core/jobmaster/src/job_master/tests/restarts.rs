@@ -159,8 +159,8 @@ fn a_lost_coordinator_is_replaced_and_everything_starts_over() {
     job.ready(1, 1);
     job.ready(1, 2);
     let run_id = format!("{}-2", job_id());
-    let open = [JobMasterEffect::Coordinator(ToCoordinator::Open { run_id: run_id.clone() })];
-    assert_eq!(job.coordinator(FromCoordinator::Started), open);
+    let open = ToCoordinator::Open { run_id: run_id.clone(), lost_run_ids: vec![format!("{}-1", job_id())] };
+    assert_eq!(to_coordinator(&job.coordinator(FromCoordinator::Started)), [open]);
     let effects = job.coordinator(FromCoordinator::Opened(Ok(())));
     assert_eq!(to_task_managers(&effects), ["tm-1 deploy 1", "tm-2 deploy 1"]);
     let JobMasterEffect::TaskManager { message, .. } = &effects[0] else { panic!("{effects:?}") };
@@ -188,7 +188,10 @@ fn a_new_coordinator_that_cannot_open_is_asked_again() {
     let effects = job.coordinator(FromCoordinator::Opened(Err("the NameNode is in safe mode".to_owned())));
     assert_eq!(statuses(&effects), [JobStatus::Restarting]);
     let run_id = format!("{}-3", job_id());
-    assert_eq!(to_coordinator(&job.pass(DELAY)), [ToCoordinator::Open { run_id }]);
+    assert_eq!(
+        to_coordinator(&job.pass(DELAY)),
+        [ToCoordinator::Open { run_id, lost_run_ids: vec![format!("{}-1", job_id())] }]
+    );
     job.ready(2, 1);
     job.ready(2, 2);
     assert_eq!(to_task_managers(&job.coordinator(FromCoordinator::Opened(Ok(())))).len(), 2);
@@ -207,6 +210,31 @@ fn a_task_that_does_not_stop_is_killed_with_its_worker_and_the_job_goes_on() {
     assert_eq!(job.worker_ended(0, 1), []);
     job.coordinator(FromCoordinator::TasksReset(Ok(())));
     assert_eq!(to_task_managers(&job.ready(1, 1)), ["tm-1 deploy 1"]);
+}
+
+#[test]
+fn a_lost_task_manager_is_no_reason_to_wait() {
+    let mut job = harness(Partitioner::Hash, fixed_delay(9)).running();
+    // Another worker notices first that a connection is broken.
+    let broken = weir_model::TaskFailure::new(weir_model::FailureKind::Network, "connection reset");
+    let change = weir_model::TaskChange {
+        task: task(1, 1),
+        state: ExecutionState::Failed,
+        failure: Some(broken),
+        committables: vec![],
+    };
+    job.from(2, FromTaskManager::TasksChanged { deployment: deployment(0), changes: vec![change] });
+    job.lose(1);
+    job.change(0, 2, task(0, 1), ExecutionState::Canceled);
+    job.coordinator(FromCoordinator::TasksReset(Ok(())));
+    assert_eq!(statuses(&job.pass(Duration::ZERO)), [JobStatus::Running]);
+    job.coordinator(FromCoordinator::TasksReset(Ok(())));
+    job.grant(&[(3, 0)]);
+    assert_eq!(job.master.summary().tasks[ExecutionState::Scheduled as usize], 4);
+    // Lost again at once: this time it waits.
+    job.lose(3);
+    assert_eq!(statuses(&job.pass(DELAY - Duration::from_millis(1))), []);
+    assert_eq!(statuses(&job.pass(Duration::from_millis(1))), [JobStatus::Running]);
 }
 
 #[test]

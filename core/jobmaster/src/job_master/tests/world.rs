@@ -335,6 +335,11 @@ impl World {
         if !self.coordinator_lives {
             return;
         }
+        if let ToCoordinator::Kill = message {
+            self.coordinator_lives = false;
+            self.coordinator_outbox.push_back(FromCoordinator::Lost { reason: "killed".to_owned() });
+            return;
+        }
         let bad = self.faults && which.is_multiple_of(19);
         let result = if bad { Err("no".to_owned()) } else { Ok(()) };
         let answer = match message {
@@ -353,7 +358,7 @@ impl World {
                 self.check_commit();
                 FromCoordinator::CommitDone(result)
             }
-            ToCoordinator::Discard | ToCoordinator::Shutdown | ToCoordinator::Restart => return,
+            ToCoordinator::Discard | ToCoordinator::Shutdown | ToCoordinator::Kill | ToCoordinator::Restart => return,
         };
         self.coordinator_outbox.push_back(answer);
     }

@@ -9,7 +9,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     let failed = |(deployment, task)| Event::TaskFailed { deployment, task, failure: boom() };
     let unplaced = move |(deployment, task): (u32, TaskId)| {
         let task = Some(task).filter(|task| task.vertex == 0);
-        Event::DeploymentFailed { deployment, task, failure: boom() }
+        Event::DeploymentFailed { deployment, task, failure: boom(), blame: Blame::Job }
     };
     prop_oneof![
         1 => Just(Event::Start),
@@ -21,6 +21,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         8 => any().prop_map(|(deployment, task)| Event::TaskCanceled { deployment, task }),
         1 => any().prop_map(unplaced),
         1 => (0u32..3, 0u32..3).prop_map(|(deployment, worker)| lost(deployment, worker)),
+        1 => (0u32..3, 0u32..3).prop_map(|(deployment, worker)| lost_to(Blame::Cluster, deployment, worker)),
         1 => Just(Event::GlobalFailure(failure())),
         1 => prop::option::weighted(0.1, Just(Event::FatalFailure(failure()))).prop_map(|event| event.unwrap_or(Event::Start)),
         1 => prop::option::weighted(0.3, Just(Event::CancelRequested)).prop_map(|event| event.unwrap_or(Event::Start)),

@@ -72,6 +72,53 @@ fn a_failure_restarts_its_region_and_leaves_others_alone() {
 }
 
 #[test]
+fn what_the_cluster_lost_restarts_at_once_unless_it_happens_too_often() {
+    let mut scheduler = one_region(3);
+    let effects = scheduler.on_event(lost_to(Blame::Cluster, 0, 0), NOW);
+    assert!(effects.contains(&Effect::ScheduleTimer { generation: 1, at: NOW }), "{effects:?}");
+    scheduler.on_event(lost_to(Blame::Cluster, 0, 1), NOW);
+    assert_eq!(scheduled(&fire(&mut scheduler)), Some((1, all().to_vec())));
+    // The next comes within the pause, the one after it does not.
+    for (deployment, at, restart) in
+        [(1, NOW + DELAY / 2, NOW + DELAY / 2 + DELAY), (2, NOW + 3 * DELAY, NOW + 3 * DELAY)]
+    {
+        let place = placed(&scheduler, deployment);
+        scheduler.on_event(place, at);
+        scheduler.on_event(lost_to(Blame::Cluster, deployment, 0), at);
+        scheduler.on_event(lost_to(Blame::Cluster, deployment, 1), at);
+        assert_eq!(scheduler.timer, Some(restart));
+        assert!(scheduled(&fire(&mut scheduler)).is_some());
+    }
+    // All of them have counted.
+    let place = placed(&scheduler, 3);
+    scheduler.on_event(place, NOW + 90 * DELAY);
+    scheduler.on_event(lost_to(Blame::Cluster, 3, 0), NOW + 90 * DELAY);
+    assert_eq!(scheduler.status(), JobStatus::Failing);
+}
+
+#[test]
+fn broken_connections_wait_until_it_is_known_why_they_broke() {
+    let broken = |task| Event::TaskFailed {
+        deployment: 0,
+        task,
+        failure: TaskFailure::new(FailureKind::Network, "connection reset"),
+    };
+    let mut lost_machine = one_region(1);
+    lost_machine.on_event(broken(task(1, 1)), NOW);
+    assert_eq!(lost_machine.timer, Some(NOW + DELAY));
+    lost_machine.on_event(lost_to(Blame::Cluster, 0, 0), NOW + DELAY / 5);
+    assert_eq!(lost_machine.timer, Some(NOW + DELAY / 5));
+    // The job's own failure keeps its pause, whatever comes with it.
+    for blame in [lost(0, 0), panic_of(task(0, 0))] {
+        let mut own = one_region(1);
+        own.on_event(broken(task(1, 1)), NOW);
+        own.on_event(blame, NOW);
+        own.on_event(lost_to(Blame::Cluster, 0, 1), NOW);
+        assert_eq!(own.timer, Some(NOW + DELAY));
+    }
+}
+
+#[test]
 fn the_restart_waits_for_the_delay_even_when_all_tasks_have_stopped() {
     let mut scheduler = two_regions(1);
     scheduler.on_event(panic_of(task(1, 1)), NOW);
@@ -227,7 +274,8 @@ fn an_old_worker_is_lost_without_what_runs_elsewhere_by_now() {
 fn a_deployment_that_fails_is_tried_again() {
     let mut scheduler = scheduler_of(Partitioner::Hash, fixed(1));
     scheduler.on_event(Event::Start, NOW);
-    let fail = |deployment| Event::DeploymentFailed { deployment, task: Some(task(0, 1)), failure: boom() };
+    let fail =
+        |deployment| Event::DeploymentFailed { deployment, task: Some(task(0, 1)), failure: boom(), blame: Blame::Job };
     let effects = scheduler.on_event(fail(0), NOW);
     assert_eq!(effects[0], Effect::Unschedule { deployment: 0 });
     assert_eq!(effects[2], changed(JobStatus::Running, JobStatus::Restarting));
@@ -245,7 +293,7 @@ fn a_failed_deployment_of_one_task_is_forgotten_as_well() {
     let graph = ExecutionGraph::new(&crate::testing::single_task()).unwrap();
     let mut scheduler = JobScheduler::new(graph, SchedulerOptions { restart_strategy: fixed(1), ..Default::default() });
     scheduler.on_event(Event::Start, NOW);
-    let failed = Event::DeploymentFailed { deployment: 0, task: Some(task(0, 0)), failure: boom() };
+    let failed = Event::DeploymentFailed { deployment: 0, task: Some(task(0, 0)), failure: boom(), blame: Blame::Job };
     assert_eq!(scheduler.on_event(failed, NOW)[0], Effect::Unschedule { deployment: 0 });
     let place = placed(&scheduler, 0);
     assert_eq!(scheduler.on_event(place, NOW), []);
