@@ -6,4 +6,8 @@
 
 mod harness;
 
+mod disconnected;
+mod frozen;
 mod killed;
+mod misbehaving;
+mod restarts;

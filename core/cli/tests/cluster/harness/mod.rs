@@ -253,6 +253,11 @@ impl Cluster {
         process::with_variable(MARKER, &self.id)
     }
 
+    /// `cluster.id`, unless the settings name another one.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
     // ---- HTTP
 
     /// `host:port` of the HTTP API.
@@ -500,6 +505,7 @@ impl Drop for Cluster {
 /// A subtask of a job.
 #[derive(Debug, Clone)]
 pub(crate) struct Task {
+    #[allow(dead_code, reason = "for messages of tests that fail")]
     pub(crate) vertex: String,
     pub(crate) subtask: u64,
     pub(crate) state: String,
