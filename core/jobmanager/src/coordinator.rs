@@ -7,8 +7,9 @@ mod frames;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prost::Message as _;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -30,6 +31,13 @@ use frames::{read_frame, write_frame};
 const LEAVE: Duration = Duration::from_secs(10);
 /// How long one that has closed its connection may take to end.
 const LAST_RITES: Duration = Duration::from_secs(1);
+/// How long reading what is in a socket may take.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+/// Files of coordinators' output that are kept; beyond, the oldest go.
+const KEPT_OUTPUTS: usize = 2000;
+
+/// What names of such files begin with.
+const PREFIX: &str = "coordinator-";
 
 /// How a job's coordinator is started; the same whenever it is started again.
 #[derive(Debug, Clone)]
@@ -54,6 +62,17 @@ pub(crate) struct CoordinatorFolders {
     /// Bytes after which a file of output is rotated.
     pub(crate) max_log_size: u64,
     pub(crate) max_old_logs: u32,
+}
+
+/// Why there is no coordinator. A sentence for whoever wants the job to run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The job's own doing.
+    #[error("{0}")]
+    Job(String),
+    /// The machine has no room for another process, or the like.
+    #[error("{0}")]
+    System(String),
 }
 
 /// What a coordinator has built.
@@ -83,7 +102,7 @@ enum Incoming {
 
 impl CoordinatorSpec {
     fn outputs(&self) -> [PathBuf; 2] {
-        ["out", "err"].map(|kind| self.folders.log_dir.join(format!("coordinator-{}.{kind}", self.job)))
+        ["out", "err"].map(|kind| self.folders.log_dir.join(format!("{PREFIX}{}.{kind}", self.job)))
     }
 
     fn command(&self, socket: &Path) -> Command {
@@ -100,33 +119,20 @@ impl CoordinatorSpec {
 }
 
 impl Coordinator {
-    /// Starts one and waits until it has built the job. The error is a sentence for whoever wants the job to run.
-    pub(crate) async fn start(spec: &CoordinatorSpec) -> Result<(Built, Coordinator), String> {
+    /// Starts one and waits until it has built the job.
+    pub(crate) async fn start(spec: &CoordinatorSpec) -> Result<(Built, Coordinator), StartError> {
         // The socket is only for the beginning; removing it then leaves nothing behind whatever happens later.
         let folder = PrivateFolder::new(&spec.folders.tmp_dir).map_err(|error| no_socket(spec, &error))?;
         let socket = folder.path().join("socket");
         let listener = UnixListener::bind(&socket).map_err(|error| no_socket(spec, &error))?;
-        let mut process = Process::spawn(spec.command(&socket)).await.map_err(|error| error.to_string())?;
-        let greeted = tokio::select! {
-            greeted = tokio::time::timeout(spec.start_timeout, greet(&listener)) => greeted,
-            ended = process.wait() => {
-                remove_empty(&spec.outputs());
-                return Err(format!("while it was building the job, the job's process {}", ended.describe()));
-            }
-        };
-        let failure = match greeted {
+        let process = Process::spawn(spec.command(&socket)).await;
+        let mut process = process.map_err(|error| StartError::System(error.to_string()))?;
+        let failure = match tokio::time::timeout(spec.start_timeout, greeting(&mut process, &listener)).await {
             Ok(Ok((built, stream))) => {
                 let (outgoing, incoming) = connect(stream);
                 return Ok((built, Coordinator { process, outgoing, incoming, closed: None, outputs: spec.outputs() }));
             }
-            Ok(Err(Greeting::Failed(message))) => message,
-            Ok(Err(Greeting::Broken(problem))) => {
-                // Most likely its process is about to end, which says more.
-                match tokio::time::timeout(LAST_RITES, process.wait()).await {
-                    Ok(ended) => format!("while it was building the job, the job's process {}", ended.describe()),
-                    Err(_) => format!("the job's process cannot be talked to: {problem}"),
-                }
-            }
+            Ok(Err(failure)) => failure,
             Err(_) => with_last_lines(
                 format!(
                     "the job was not built within {:?}, and its process was killed; `weir.worker.start-timeout` gives it longer",
@@ -137,8 +143,8 @@ impl Coordinator {
         };
         process.kill();
         process.wait().await;
-        remove_empty(&spec.outputs());
-        Err(failure)
+        tidy_outputs(&spec.outputs());
+        Err(StartError::Job(failure))
     }
 
     /// One that has built its job already, for tests.
@@ -153,6 +159,11 @@ impl Coordinator {
         if let Some(message) = to_message(message) {
             let _ = self.outgoing.send(message);
         }
+    }
+
+    /// Kills it; [`next`](Self::next) tells of its end.
+    pub(crate) fn kill(&self) {
+        self.process.kill();
     }
 
     /// The next thing it says; [`FromCoordinator::Lost`] is the last. May be dropped and called again.
@@ -184,7 +195,7 @@ impl Coordinator {
             self.process.kill();
             self.process.wait().await;
         }
-        remove_empty(&self.outputs);
+        tidy_outputs(&self.outputs);
     }
 
     /// Its process id.
@@ -193,11 +204,11 @@ impl Coordinator {
     }
 }
 
-fn no_socket(spec: &CoordinatorSpec, error: &std::io::Error) -> String {
-    format!(
+fn no_socket(spec: &CoordinatorSpec, error: &std::io::Error) -> StartError {
+    StartError::System(format!(
         "no socket for the job's process can be made in {} ({error}); `io.tmp.dirs` can name another folder",
         spec.folders.tmp_dir.display()
-    )
+    ))
 }
 
 fn with_last_lines(mut text: String, lines: &[String]) -> String {
@@ -208,12 +219,25 @@ fn with_last_lines(mut text: String, lines: &[String]) -> String {
     text
 }
 
-/// Files nobody has written to are not kept.
-fn remove_empty(outputs: &[PathBuf]) {
+/// Files nobody has written to are not kept, and of the others not more than are useful.
+fn tidy_outputs(outputs: &[PathBuf]) {
     for path in outputs {
         if fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0) {
             let _ = fs::remove_file(path);
         }
+    }
+    let Some(folder) = outputs.first().and_then(|path| path.parent()) else { return };
+    let mut all: Vec<(SystemTime, PathBuf)> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    all.sort();
+    let surplus = all.len().saturating_sub(KEPT_OUTPUTS);
+    for (_, path) in &all[..surplus] {
+        let _ = fs::remove_file(path);
     }
 }
 
@@ -222,6 +246,28 @@ enum Greeting {
     /// The builder failed, as it says itself.
     Failed(String),
     Broken(String),
+}
+
+/// What a process that was started says first, or why it says nothing.
+async fn greeting(process: &mut Process, listener: &UnixListener) -> Result<(Built, UnixStream), String> {
+    let mut greet = pin!(greet(listener));
+    let greeted = tokio::select! {
+        greeted = &mut greet => greeted,
+        // What it said before it ended may not have been read yet.
+        _ = process.wait() => match tokio::time::timeout(LAST_WORDS, greet).await {
+            Ok(greeted) => greeted,
+            Err(_) => Err(Greeting::Broken("it ended".to_owned())),
+        },
+    };
+    match greeted {
+        Ok(greeted) => Ok(greeted),
+        Err(Greeting::Failed(message)) => Err(message),
+        // Most likely its process is about to end, which says more.
+        Err(Greeting::Broken(problem)) => match tokio::time::timeout(LAST_RITES, process.wait()).await {
+            Ok(ended) => Err(format!("while it was building the job, the job's process {}", ended.describe())),
+            Err(_) => Err(format!("the job's process cannot be talked to: {problem}")),
+        },
+    }
 }
 
 async fn greet(listener: &UnixListener) -> Result<(Built, UnixStream), Greeting> {
@@ -314,7 +360,9 @@ fn from_message(message: to_job_manager::Message) -> Option<FromCoordinator> {
 fn to_message(message: ToCoordinator) -> Option<to_coordinator::Message> {
     let task_ref = |task: &TaskId| worker::TaskRef { vertex: task.vertex, subtask: task.subtask };
     Some(match message {
-        ToCoordinator::Open { run_id } => to_coordinator::Message::Open(proto::Open { run_id }),
+        ToCoordinator::Open { run_id, lost_run_ids } => {
+            to_coordinator::Message::Open(proto::Open { run_id, lost_run_ids })
+        }
         ToCoordinator::SplitRequest { task } => {
             to_coordinator::Message::SplitRequest(worker::SplitRequest { vertex: task.vertex, subtask: task.subtask })
         }
@@ -332,6 +380,6 @@ fn to_message(message: ToCoordinator) -> Option<to_coordinator::Message> {
         }
         ToCoordinator::Commit => to_coordinator::Message::Commit(proto::Commit {}),
         ToCoordinator::Discard => to_coordinator::Message::Discard(proto::Discard {}),
-        ToCoordinator::Shutdown | ToCoordinator::Restart => return None,
+        ToCoordinator::Shutdown | ToCoordinator::Kill | ToCoordinator::Restart => return None,
     })
 }

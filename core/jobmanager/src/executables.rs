@@ -63,24 +63,27 @@ impl Executables {
         let path = self.folder.join(id.to_string());
         let _copying = self.copying.lock().await;
         if !path.exists() {
-            self.copy(id, &path).await?;
+            let new = path.with_extension("new");
+            if let Err(error) = self.copy(id, &new, &path).await {
+                let _ = fs::remove_file(&new);
+                return Err(error);
+            }
         }
         Ok(path)
     }
 
-    async fn copy(&self, id: ArtifactId, path: &Path) -> Result<(), StorageError> {
+    async fn copy(&self, id: ArtifactId, new: &Path, path: &Path) -> Result<(), StorageError> {
         let mut content = self.store.open_content(id, 0).await?;
-        let new = path.with_extension("new");
         let failed = |error| StorageError::from_io("copying an artifact to", new.display().to_string(), error);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o700);
-        let mut file = options.open(&new).map_err(failed)?;
+        let mut file = options.open(new).map_err(failed)?;
         while let Some(bytes) = content.next().await? {
             let write = tokio::task::spawn_blocking(move || file.write_all(&bytes).map(|()| file));
             file = write.await.map_err(io::Error::other).and_then(|written| written).map_err(failed)?;
         }
         drop(file);
-        fs::rename(&new, path).map_err(failed)
+        fs::rename(new, path).map_err(failed)
     }
 
     /// Removes copies that are not needed any more.

@@ -22,7 +22,7 @@ use weir_model::{
 use weir_proto::control::{ForTaskManager, encode_plan};
 use weir_storage::ArtifactPin;
 
-use crate::coordinator::{Built, Coordinator, CoordinatorSpec};
+use crate::coordinator::{Built, Coordinator, CoordinatorSpec, StartError};
 use crate::dispatcher::DispatcherMessage;
 use crate::jobs::JobMessage;
 use crate::shared::Shared;
@@ -77,20 +77,21 @@ struct JobLoop {
     coordinator: Option<Coordinator>,
     coordinator_spec: CoordinatorSpec,
     /// A coordinator being started in the place of one that was lost.
-    restart: Option<JoinHandle<Result<(Built, Coordinator), String>>>,
+    restart: Option<JoinHandle<Result<(Built, Coordinator), StartError>>>,
     job_graph_hash: u64,
     /// The plan of the deployment under way, encoded once for all its TaskManagers.
     plan: Option<(Arc<DeploymentPlan>, Bytes)>,
     workers: Workers,
     report: Option<Box<JobReport>>,
-    _pin: ArtifactPin,
+    /// Keeps the executable in the store.
+    pin: ArtifactPin,
 }
 
 /// Something the loop waits for.
 enum Happening {
     Message(JobMessage),
     Coordinator(FromCoordinator),
-    Restarted(Result<(Built, Coordinator), String>),
+    Restarted(Result<(Built, Coordinator), StartError>),
     Timer(u64),
 }
 
@@ -116,7 +117,7 @@ impl JobLoop {
             plan: None,
             workers,
             report: None,
-            _pin: pin,
+            pin,
         })
     }
 
@@ -162,7 +163,7 @@ impl JobLoop {
         self.on_event(JobMasterEvent::Coordinator(message));
     }
 
-    fn on_restarted(&mut self, result: Result<(Built, Coordinator), String>) {
+    fn on_restarted(&mut self, result: Result<(Built, Coordinator), StartError>) {
         let message = match result {
             Ok((built, coordinator)) if built.hash == self.job_graph_hash => {
                 tracing::info!(job_id = %self.id, pid = coordinator.pid(), "a job has a new coordinator");
@@ -177,7 +178,7 @@ impl JobLoop {
                     built.hash, self.job_graph_hash
                 ),
             },
-            Err(reason) => FromCoordinator::Lost { reason },
+            Err(error) => FromCoordinator::Lost { reason: error.to_string() },
         };
         self.on_event(JobMasterEvent::Coordinator(message));
     }
@@ -252,9 +253,21 @@ impl JobLoop {
                     self.shared.last_work.spawn(coordinator.shut_down());
                 }
             }
+            ToCoordinator::Kill => {
+                if let Some(coordinator) = &self.coordinator {
+                    tracing::warn!(job_id = %self.id, pid = coordinator.pid(), "killed a coordinator that does not answer");
+                    coordinator.kill();
+                }
+            }
             ToCoordinator::Restart => {
-                let spec = self.coordinator_spec.clone();
-                self.restart = Some(tokio::spawn(async move { Coordinator::start(&spec).await }));
+                let (shared, mut spec) = (self.shared.clone(), self.coordinator_spec.clone());
+                let artifact = self.pin.id;
+                self.restart = Some(tokio::spawn(async move {
+                    // Made again if somebody has removed the copy.
+                    let executable = shared.executables.path(artifact).await;
+                    spec.executable = executable.map_err(|error| StartError::System(error.to_string()))?;
+                    Coordinator::start(&spec).await
+                }));
             }
             message => {
                 // If it is gone, the machine has been told or will be.
@@ -304,10 +317,12 @@ async fn next_of(coordinator: &mut Option<Coordinator>) -> FromCoordinator {
 }
 
 async fn restarted(
-    restart: &mut Option<JoinHandle<Result<(Built, Coordinator), String>>>,
-) -> Result<(Built, Coordinator), String> {
+    restart: &mut Option<JoinHandle<Result<(Built, Coordinator), StartError>>>,
+) -> Result<(Built, Coordinator), StartError> {
     let Some(handle) = restart else { return std::future::pending().await };
     let result = handle.await;
     *restart = None;
-    result.unwrap_or_else(|error| Err(format!("the job's process could not be started again: {error}")))
+    result.unwrap_or_else(|error| {
+        Err(StartError::System(format!("the job's process could not be started again: {error}")))
+    })
 }

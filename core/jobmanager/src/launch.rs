@@ -13,8 +13,7 @@ use weir_scheduler::RestartStrategy;
 
 /// Variables of this process that are for it and not for jobs: how it was configured, and what started it.
 pub(crate) fn without_own_variables() -> Vec<String> {
-    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    names.filter(|name| name.starts_with("WEIR_")).collect()
+    weir_process::variables_beginning_with("WEIR_")
 }
 
 /// The command line behind the program's name, the same for all processes of the job. An error is the requester's.

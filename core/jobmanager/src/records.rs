@@ -12,6 +12,9 @@ use weir_dispatcher::JobRecord;
 use weir_model::{Artifact, ArtifactId, JobGraph, JobId};
 use weir_proto::job_graph;
 
+/// Part of the sentence about a full device.
+pub(crate) const NO_SPACE: &str = "no space is left on its device";
+
 /// The folder of the records.
 #[derive(Debug, Clone)]
 pub(crate) struct Records {

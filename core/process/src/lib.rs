@@ -10,5 +10,5 @@ mod process;
 mod spawner;
 mod status;
 
-pub use process::{Command, Ended, Process, SpawnError};
+pub use process::{Command, Ended, Process, SpawnError, variables_beginning_with};
 pub use status::describe_status;

@@ -6,6 +6,9 @@ use std::io::Read;
 /// Environment variable by which descendants are known; inherited by whatever a process starts.
 pub(crate) const LINEAGE_VARIABLE: &str = "WEIR_LINEAGE";
 
+/// The name of such a process; set by the crate `weir`.
+const GUARDIAN: &str = "weir-guardian";
+
 /// Kills what is left of a process that ran with this lineage: its session, and all whose environment names it.
 ///
 /// What has left both the session and the environment behind is not found; user code that wants to hide from its own operator can.
@@ -47,7 +50,13 @@ fn descendants(session: u32, lineage: &str) -> Vec<u32> {
 
 fn is_descendant(pid: u32, session: u32, marker: &str) -> bool {
     let Some((state, its_session)) = state_and_session(pid) else { return false };
-    state != 'Z' && state != 'X' && (its_session == session || has_variable(pid, marker))
+    state != 'Z' && state != 'X' && (its_session == session || has_variable(pid, marker)) && !is_guardian(pid)
+}
+
+/// Whether it is the process by which a job's executable ends what it has started if nobody else does. It ends by itself, and is not
+/// user code that was left running.
+fn is_guardian(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == GUARDIAN)
 }
 
 /// Of `/proc/<pid>/stat`: the fields behind the name, which may have anything in it but ends with the last `)`.

@@ -67,6 +67,12 @@ impl Command {
     }
 }
 
+/// Names of this process's environment variables that begin so, for [`Command::without`].
+pub fn variables_beginning_with(prefix: &str) -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names.filter(|name| name.starts_with(prefix)).collect()
+}
+
 /// Why a process was not started.
 #[derive(Debug, thiserror::Error)]
 #[error("{} does not start: {reason}", program.display())]
@@ -120,11 +126,12 @@ impl Process {
         let failed = |reason: String| SpawnError { program: command.program.clone(), reason };
         let lineage = new_lineage().map_err(|error| failed(format!("there is no randomness ({error})")))?;
         let mut prepared = std::process::Command::new(&command.program);
-        prepared.args(&command.arguments).envs(command.environment.iter().cloned());
-        prepared.env(lineage::LINEAGE_VARIABLE, &lineage);
+        prepared.args(&command.arguments);
         for name in &command.without {
             prepared.env_remove(name);
         }
+        // What is set wins over what is left out.
+        prepared.envs(command.environment.iter().cloned()).env(lineage::LINEAGE_VARIABLE, &lineage);
         if let Some(folder) = &command.folder {
             prepared.current_dir(folder);
         }

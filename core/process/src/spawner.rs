@@ -61,6 +61,19 @@ fn start_thread() -> io::Result<Sender<Order>> {
     Ok(sender)
 }
 
+/// When the machine's memory runs out, the kernel is to end user code and not whoever watches it. Runs in the child; if it does
+/// not work, nothing is lost.
+fn prefer_when_memory_runs_out() {
+    // SAFETY: `open`, `write` and `close` are async-signal-safe; the path is a C string, the length that of the bytes.
+    unsafe {
+        let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if file >= 0 {
+            libc::write(file, c"1000".as_ptr().cast(), 4);
+            libc::close(file);
+        }
+    }
+}
+
 /// An executable that was written a moment ago may still be open for writing in a child that another thread has forked and that has
 /// not come to its `exec`.
 fn spawn_when_written(command: &mut tokio::process::Command) -> io::Result<Child> {
@@ -90,6 +103,7 @@ fn detach(parent: u32) -> io::Result<()> {
         for signal in [libc::SIGINT, libc::SIGTERM] {
             libc::signal(signal, libc::SIG_IGN);
         }
+        prefer_when_memory_runs_out();
         // What the thread that forked had blocked is not the child's business.
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&mut none);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use weir_process::{Command, Process};
+use weir_process::{Command, Process, variables_beginning_with};
 
 fn shell(script: &str) -> Command {
     let mut command = Command::new("/bin/sh");
@@ -34,11 +34,12 @@ fn number_in(path: &Path) -> Option<u32> {
 async fn output_goes_to_files_and_the_end_is_told_with_the_last_lines() {
     let folder = tempfile::tempdir().unwrap();
     let (out, err) = (folder.path().join("x.out"), folder.path().join("x.err"));
-    let mut command = shell("echo hello; echo $GREETING $HIDDEN >&2; echo last words >&2; exit 3");
+    let mut command = shell("echo hello; echo $GREETING >&2; echo last words >&2; exit 3");
     command.stdout = Some(out.clone());
     command.stderr = Some(err.clone());
     command.environment = vec![("GREETING".to_owned(), "good day".to_owned())];
-    command.without = vec!["PATH".to_owned()];
+    command.without = variables_beginning_with("PA");
+    command.without.push("GREETING".to_owned());
     let mut process = Process::spawn(command).await.unwrap();
     let ended = process.wait().await;
     assert_eq!(ended.describe(), "exited with code 3; its last lines were:\n    good day\n    last words");
@@ -134,4 +135,10 @@ async fn what_cannot_be_started_is_explained() {
     let mut command = shell("true");
     command.folder = Some(folder.path().join("nowhere"));
     check(command, "nowhere is not there").await;
+}
+
+#[tokio::test]
+async fn user_code_is_the_first_to_go_when_memory_runs_out() {
+    let mut process = Process::spawn(shell("cat /proc/self/oom_score_adj >&2")).await.unwrap();
+    assert_eq!(process.wait().await.last_lines, ["1000"]);
 }

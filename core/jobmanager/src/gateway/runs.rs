@@ -10,10 +10,11 @@ use weir_storage::ArtifactPin;
 
 use super::Gateway;
 use super::artifacts::error_of;
-use crate::coordinator::{Coordinator, CoordinatorSpec};
+use crate::coordinator::{Coordinator, CoordinatorSpec, StartError};
 use crate::dispatcher::DispatcherMessage;
 use crate::job_master::PlannedJob;
 use crate::launch;
+use crate::records::NO_SPACE;
 use crate::shared::Shared;
 
 /// Builds a job without running it.
@@ -26,6 +27,9 @@ pub(super) async fn plan(shared: &Shared, request: RunRequest) -> Result<weir_re
 
 /// Builds a job and runs it.
 pub(super) async fn run(gateway: &Gateway, request: RunRequest) -> Result<JobId, GatewayError> {
+    if gateway.shut_down.is_cancelled() {
+        return Err(GatewayError::Unavailable("the cluster is being shut down".to_owned()));
+    }
     let planned = build(&gateway.shared, request).await?;
     let (id, name) = (planned.record.id, planned.record.graph.name.clone());
     let submit = |answer| DispatcherMessage::Submit(Box::new(planned), answer);
@@ -37,7 +41,8 @@ pub(super) async fn run(gateway: &Gateway, request: RunRequest) -> Result<JobId,
         Err(error @ SubmitError::Duplicate { .. }) => Err(GatewayError::Conflict(error.to_string())),
         Err(error @ SubmitError::NotRecorded { .. }) => {
             tracing::warn!(job_id = %id, name, %error, "a job was not accepted");
-            Err(GatewayError::NoSpace(error.to_string()))
+            let text = error.to_string();
+            Err(if text.contains(NO_SPACE) { GatewayError::NoSpace(text) } else { GatewayError::Internal(text) })
         }
     }
 }
@@ -59,8 +64,12 @@ async fn build(shared: &Shared, request: RunRequest) -> Result<PlannedJob, Gatew
         start_timeout: shared.options.worker_start_timeout,
         folders: shared.coordinator_folders.clone(),
     };
-    // What the builder says is wrong with it is the requester's business.
-    let (built, coordinator) = Coordinator::start(&coordinator_spec).await.map_err(GatewayError::BadRequest)?;
+    let started = Coordinator::start(&coordinator_spec).await;
+    let (built, coordinator) = started.map_err(|error| match error {
+        // What the builder says is wrong with it is the requester's business.
+        StartError::Job(problem) => GatewayError::BadRequest(problem),
+        StartError::System(problem) => GatewayError::Internal(problem),
+    })?;
     let configuration = launch::effective(cluster, &built.graph);
     let options = launch::job_master_options(id, cluster, &configuration);
     let launch = Launch {

@@ -1,6 +1,7 @@
 //! A JobManager in a folder of its own, and TaskManagers that are none.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -107,9 +108,13 @@ impl Cluster {
     }
 
     pub(crate) async fn client(&self) -> JobManagerClient<Channel> {
-        let endpoint = Channel::from_shared(format!("http://{}", self.job_manager.rpc_address())).unwrap();
-        JobManagerClient::new(endpoint.connect().await.unwrap())
+        client_of(self.job_manager.rpc_address()).await
     }
+}
+
+async fn client_of(address: SocketAddr) -> JobManagerClient<Channel> {
+    let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
+    JobManagerClient::new(endpoint.connect().await.unwrap())
 }
 
 pub(crate) fn request(key: &str, job: &str, arguments: &[&str]) -> RunRequest {
@@ -131,8 +136,12 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl 
 
 /// The executable with the jobs of `fixtures/jobs.rs`: cargo builds examples beside the tests.
 pub(crate) fn executable() -> PathBuf {
+    example("jobmanager-jobs")
+}
+
+pub(crate) fn example(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
-    let path = tests.ancestors().nth(2).unwrap().join("examples/jobmanager-jobs");
+    let path = tests.ancestors().nth(2).unwrap().join("examples").join(name);
     assert!(path.is_file(), "{} is missing: cargo test builds it", path.display());
     path
 }
@@ -175,7 +184,11 @@ pub(crate) fn registration(id: &str, slots: u32) -> Registration {
 impl FakeTaskManager {
     /// Connects and says `registration`; what the JobManager answers is still to be received.
     pub(crate) async fn introduce(cluster: &Cluster, registration: Registration) -> FakeTaskManager {
-        let mut client = cluster.client().await;
+        FakeTaskManager::introduce_to(cluster.job_manager.rpc_address(), registration).await
+    }
+
+    pub(crate) async fn introduce_to(address: SocketAddr, registration: Registration) -> FakeTaskManager {
+        let mut client = client_of(address).await;
         let (outgoing, messages) = mpsc::unbounded_channel();
         let register = ForJobManager::Register(Box::new(registration));
         outgoing.send(register.into_message(LeaderEpoch(0))).unwrap();

@@ -19,8 +19,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use weir_model::{DeploymentId, StartWorker};
-use weir_process::{Command, Ended, Process};
-use weir_proto::artifact::ROLE_VARIABLE;
+use weir_process::{Command, Ended, Process, variables_beginning_with};
 use weir_proto::{artifact, roles};
 
 use crate::artifacts::{ArtifactCache, ArtifactSource};
@@ -176,7 +175,9 @@ impl<T: Fn(WorkerEvent)> Supervision<'_, T> {
             (roles::WORKER_TOKEN_VARIABLE.to_owned(), roles::token_to_hex(&launch.token)),
             (roles::WORKER_BIND_HOST_VARIABLE.to_owned(), self.settings.data_host.to_string()),
         ]);
-        command.without = vec![ROLE_VARIABLE.to_owned(), roles::COORDINATOR_SOCKET_VARIABLE.to_owned()];
+        // How this process was configured would make the worker build another graph than its coordinator, and what started it
+        // would give it another role.
+        command.without = variables_beginning_with("WEIR_");
         let log = |end: &str| Some(self.settings.log_dir.join(format!("{}.{end}", log_name(self.start))));
         command.stdout = log("out");
         command.stderr = log("err");
