@@ -43,6 +43,21 @@ pub fn promtool_passes(arguments: &[&str]) {
     assert!(output.status.success(), "promtool {arguments:?}: {output:?}");
 }
 
+/// The only thing promtool may find in an exposition, and only in Flink's names: they are as Flink's dashboards ask for them.
+const FLINKS_SPELLING: &str = "metric names should be written in 'snake_case' not 'camelCase'";
+
+/// Has promtool look at an exposition.
+pub fn lint(exposition: &str) {
+    let output = promtool(&["check", "metrics"], exposition);
+    let complaints = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    for complaint in complaints.lines() {
+        let (name, reason) = complaint.split_once(' ').unwrap_or_else(|| panic!("{complaint}"));
+        assert!(name.starts_with("flink_") && reason == FLINKS_SPELLING, "{complaint}");
+    }
+    // 3: it has linted everything and found something. Others: it could not read it.
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{:?}: {complaints}", output.status);
+}
+
 /// A running server; ends with this value.
 pub struct Prometheus {
     script: Child,
@@ -82,15 +97,20 @@ impl Prometheus {
 
     /// Waits until a query gives this value.
     pub fn wait_for(&self, query: &str, expect: f64) {
+        self.wait_until(query, |found| found == expect);
+    }
+
+    /// Waits until a query gives a value that is as wanted.
+    pub fn wait_until(&self, query: &str, wanted: impl Fn(f64) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let found = self.query(query);
-            if found == Some(expect) {
+            if found.is_some_and(&wanted) {
                 return;
             }
             assert!(
                 Instant::now() < deadline,
-                "{query} is {found:?} and not {expect}; targets: {:#}",
+                "{query} is still {found:?}; targets: {:#}",
                 self.api("/api/v1/targets")["activeTargets"]
             );
             std::thread::sleep(Duration::from_millis(200));

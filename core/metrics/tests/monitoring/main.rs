@@ -11,3 +11,4 @@ mod fixture;
 mod http;
 mod samples;
 mod scraping;
+mod server;

@@ -6,24 +6,13 @@ use std::net::SocketAddr;
 use serde_json::json;
 use weir_metrics::CONTENT_TYPE;
 
-use crate::fixture::{Prometheus, promtool, repository};
-use crate::{http, samples};
-
-/// The only thing promtool may find, and only in Flink's names: they are as Flink's dashboards ask for them.
-const FLINKS_SPELLING: &str = "metric names should be written in 'snake_case' not 'camelCase'";
+use crate::fixture::{Prometheus, lint, promtool, repository};
+use crate::{samples, server};
 
 #[test]
 fn promtool_finds_nothing_but_flinks_spelling() {
-    for exposition in [samples::of_job_manager(), samples::of_task_manager()] {
-        let output = promtool(&["check", "metrics"], &exposition);
-        let complaints = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        for complaint in complaints.lines() {
-            let (name, reason) = complaint.split_once(' ').unwrap_or_else(|| panic!("{complaint}"));
-            assert!(name.starts_with("flink_") && reason == FLINKS_SPELLING, "{complaint}");
-        }
-        // 3: it has linted everything and found something. Others: it could not read it.
-        assert!(matches!(output.status.code(), Some(0 | 3)), "{:?}: {complaints}", output.status);
-    }
+    lint(&samples::of_job_manager());
+    lint(&samples::of_task_manager());
 }
 
 #[test]
@@ -36,10 +25,10 @@ fn promtool_does_find_what_is_wrong() {
 
 #[test]
 fn prometheus_finds_a_cluster_with_the_given_configuration_and_has_its_values() {
-    let listener = http::listen();
+    let listener = server::listen();
     let task_manager = listener.local_addr().unwrap();
-    http::serve(listener, vec![("/metrics", CONTENT_TYPE, samples::of_task_manager())]);
-    let listener = http::listen();
+    server::serve(listener, vec![("/metrics", CONTENT_TYPE, samples::of_task_manager())]);
+    let listener = server::listen();
     let job_manager = listener.local_addr().unwrap();
     let target = |address: SocketAddr, component: &str| {
         let labels = json!({"component": component, "version": "0.1.0", "taskmanager": "tm-1"});
@@ -50,7 +39,7 @@ fn prometheus_finds_a_cluster_with_the_given_configuration_and_has_its_values() 
         ("/metrics", CONTENT_TYPE, samples::of_job_manager()),
         ("/prometheus/targets", "application/json", targets),
     ];
-    http::serve(listener, pages);
+    server::serve(listener, pages);
 
     let dir = tempfile::tempdir().unwrap();
     let conf = repository().join("conf");
