@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow};
 use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use weir_config::{ConfigValue, Configuration, options};
+use weir_config::{AnyOption, ConfigValue, Configuration, Origin, options};
 use weir_jobmanager::{JobManager, JobManagerOptions, cluster_dir};
 use weir_logging::{LogFilter, LogOptions, Stderr};
 use weir_taskmanager::{TaskManager, TaskManagerOptions};
@@ -57,7 +57,7 @@ pub(crate) async fn local(arguments: &LocalArgs, mut configuration: Configuratio
     let slots = options::TASK_SLOTS.key();
     if let Some(number) = &arguments.slots {
         configuration.set_argument(&format!("{slots}={number}")).map_err(|error| usage(format!("--slots: {error}")))?;
-    } else if configuration.origin(&options::TASK_SLOTS) == weir_config::Origin::Default {
+    } else if configuration.origin(&options::TASK_SLOTS) == Origin::Default {
         configuration.set_argument(&format!("{slots}={}", cores()))?;
     }
     let mut signals = Signals::new()?;
@@ -98,14 +98,25 @@ impl Embedded {
     pub(crate) async fn for_one_job(configuration: &Configuration) -> anyhow::Result<Embedded> {
         let folder =
             TempDir::with_prefix("weir-run-").context("no folder for temporary files; TMPDIR names another place")?;
-        let mut own = configuration.clone();
-        let mut set = |key: &str, value: &str| own.set_argument(&format!("{key}={value}"));
-        set(options::WORKING_DIR.key(), &folder.path().display().to_string())?;
-        set(options::JOBMANAGER_PORT.key(), "0")?;
-        set(options::JOBMANAGER_BIND_HOST.key(), "localhost")?;
-        set(options::JOBMANAGER_ADDRESS.key(), "localhost")?;
+        let mut own = Configuration::new();
+        // What the configuration says about the cluster is meant for another one: this one is only this job's.
+        for (key, value) in configuration.of_jobs() {
+            own.set(key, value, Origin::CommandLine)?;
+        }
+        for option in [
+            &options::REST_PORT as &dyn AnyOption,
+            &options::PROCESS_MEMORY,
+            &options::LOG_LEVEL,
+            &options::FAILOVER_STRATEGY,
+        ] {
+            if let Some((_, value, _)) = configuration.iter().find(|(key, ..)| *key == option.key()) {
+                own.set(option.key(), value, Origin::CommandLine)?;
+            }
+        }
+        own.set(options::WORKING_DIR.key(), &folder.path().display().to_string(), Origin::CommandLine)?;
+        own.set(options::JOBMANAGER_PORT.key(), "0", Origin::CommandLine)?;
         let mut options = JobManagerOptions::from_configuration(&own)?;
-        if own.origin(&options::REST_PORT) == weir_config::Origin::Default {
+        if own.origin(&options::REST_PORT) == Origin::Default {
             options.rest.ports.push(0);
         }
         log(&own, options.log_dir.clone(), "local", &std::process::id().to_string(), Stderr::Nothing)?;

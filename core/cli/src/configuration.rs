@@ -3,12 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use weir_config::{ConfigError, Configuration};
+use weir_config::{ConfigError, Configuration, FOLDER_VARIABLE};
 
 use crate::failure::usage;
 
-/// Environment variable that names the folder of `config.yaml`.
-const FOLDER_VARIABLE: &str = "WEIR_CONF_DIR";
 const FILE: &str = "config.yaml";
 
 /// What holds for a process that is started from here with these settings.
@@ -18,10 +16,7 @@ pub(crate) fn load(folder: Option<&Path>, define: &[String]) -> anyhow::Result<C
     if let Some(file) = file(folder)? {
         configuration.set_file(&file).map_err(wrong)?;
     }
-    // The variable of the folder begins as those of options do.
-    let variables = std::env::vars_os()
-        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-        .filter(|(name, _)| name != FOLDER_VARIABLE);
+    let variables = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
     configuration.set_environment(variables).map_err(wrong)?;
     for argument in define {
         configuration.set_argument(argument).map_err(wrong)?;

@@ -34,6 +34,9 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Names the folder of `config.yaml`; begins as variables of options do, but is none.
+pub const FOLDER_VARIABLE: &str = "WEIR_CONF_DIR";
+
 /// Environment variables that set an option begin with this; the rest is the key in upper case, `_` for `.` and `-`.
 const VARIABLE_PREFIX: &str = "WEIR_CONF_";
 
@@ -93,7 +96,7 @@ impl Configuration {
         &mut self,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(), ConfigError> {
-        for (name, value) in variables {
+        for (name, value) in variables.into_iter().filter(|(name, _)| name != FOLDER_VARIABLE) {
             let Some(suffix) = name.strip_prefix(VARIABLE_PREFIX) else { continue };
             let option = keys().find(|(key, _)| variable_suffix(key) == suffix);
             let (key, _) = option.ok_or_else(|| unknown(&name, &suffix.to_lowercase(), Origin::Environment))?;
@@ -135,7 +138,7 @@ impl Configuration {
     pub fn effective(&self) -> BTreeMap<String, String> {
         let defaults = all_options().iter().filter_map(|o| Some((o.key().to_owned(), o.default_text()?.to_owned())));
         let set = self.iter().map(|(key, value, _)| {
-            let value = if find(key).is_some_and(|option| option.is_secret()) { MASK } else { value };
+            let value = if is_secret(key) { MASK } else { value };
             (key.to_owned(), value.to_owned())
         });
         defaults.chain(set).collect()
@@ -158,6 +161,15 @@ fn keys() -> impl Iterator<Item = (&'static str, &'static dyn AnyOption)> {
 
 fn find(key: &str) -> Option<&'static dyn AnyOption> {
     keys().find(|(other, _)| *other == key).map(|(_, option)| option)
+}
+
+/// Whether an option's value must not be shown. Of a plugin's options only the names are known, so those that sound like it are taken for secrets.
+pub fn is_secret(key: &str) -> bool {
+    const WORDS: [&str; 8] = ["password", "secret", "token", "apikey", "api-key", "credential", "private-key", "auth"];
+    match find(key) {
+        Some(option) => option.is_secret(),
+        None => WORDS.iter().any(|word| key.to_ascii_lowercase().contains(word)),
+    }
 }
 
 /// Whether only a plugin can know the option: `provider.<name>.<option>`, and no provider that comes with Weir has the name.

@@ -13,7 +13,7 @@ pub mod options;
 mod reference;
 mod value;
 
-pub use configuration::{Configuration, Origin, variable};
+pub use configuration::{Configuration, FOLDER_VARIABLE, Origin, is_secret, variable};
 pub use error::ConfigError;
 pub use option::{AnyOption, ConfigOption, Scope};
 pub use options::all_options;

@@ -103,3 +103,22 @@ fn edit_distance_counts_insertions_deletions_and_substitutions() {
         assert_eq!(edit_distance(right, left), expect, "{right} {left}");
     }
 }
+
+#[test]
+fn the_variable_of_the_folder_is_no_option() {
+    let mut config = Configuration::new();
+    config.set_environment([(FOLDER_VARIABLE.to_owned(), "/etc/weir".to_owned())]).unwrap();
+    assert_eq!(config.iter().count(), 0);
+}
+
+#[test]
+fn secrets_are_masked_wherever_they_come_from() {
+    let mut config = Configuration::new();
+    config.set_argument("security.rest.token=0123456789abcdef").unwrap();
+    config.set_argument("provider.cloud.password=hunter2").unwrap();
+    config.set_argument("provider.cloud.region=north").unwrap();
+    let shown = config.effective();
+    assert_eq!(shown["security.rest.token"], "******");
+    assert_eq!(shown["provider.cloud.password"], "******");
+    assert_eq!(shown["provider.cloud.region"], "north");
+}
