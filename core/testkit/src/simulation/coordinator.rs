@@ -161,7 +161,7 @@ impl World {
             ToCoordinator::ResetTasks { tasks } => self.reset_tasks(job, &tasks),
             ToCoordinator::Commit => self.commit(job),
             ToCoordinator::Discard => {
-                let committed = self.checks.committed.contains(&job);
+                let committed = self.checks.committed.get(&job) == Some(&true);
                 self.check(!committed, || format!("the output of {job} is discarded after it was committed"));
             }
             ToCoordinator::Shutdown => {
@@ -237,7 +237,7 @@ impl World {
         self.check(splits.iter().copied().eq(0..scenario.splits), || {
             format!("{job} is committed after the splits {splits:?} of {} were worked on", scenario.splits)
         });
-        let first = self.checks.committed.insert(job);
+        let first = self.checks.committed.insert(job, true).is_none();
         self.check(first, || format!("{job} is committed twice"));
         for (task, (attempt, _)) in committables {
             let current = self.checks.attempt_of(job, task);
@@ -246,6 +246,17 @@ impl World {
             });
         }
         let delay = self.random.millis(1, 100);
-        self.answer(job, FromCoordinator::CommitDone(Ok(())), delay);
+        match self.random.below(100) {
+            0..3 if !self.calm => {
+                let instance = self.coordinators[&job].instance;
+                self.after(Duration::ZERO, Happening::Coordinator { job, instance, step: Step::Die });
+            }
+            3..6 if !self.calm => {
+                // Some of it is visible.
+                self.checks.committed.insert(job, false);
+                self.answer(job, FromCoordinator::CommitDone(Err("no space left on device".to_owned())), delay);
+            }
+            _ => self.answer(job, FromCoordinator::CommitDone(Ok(())), delay),
+        }
     }
 }

@@ -10,7 +10,7 @@
 //! - Every job ends; afterwards all slots are free, no worker and no coordinator is left, and no provider has a TaskManager that
 //!   the ResourceManager does not know or need.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use weir_jobmaster::JobMasterEvent;
 use weir_model::{
@@ -34,7 +34,8 @@ pub(crate) struct Checks {
     /// Attempt and state of every task, as shown last.
     shown: BTreeMap<JobId, Vec<Vec<(u32, ExecutionState)>>>,
     pub(crate) ended: BTreeMap<JobId, JobStatus>,
-    pub(crate) committed: BTreeSet<JobId>,
+    /// Jobs whose commit was begun, and whether it succeeded.
+    pub(crate) committed: BTreeMap<JobId, bool>,
     jobs: usize,
 }
 
@@ -46,7 +47,7 @@ impl Checks {
             running: BTreeMap::new(),
             shown: BTreeMap::new(),
             ended: BTreeMap::new(),
-            committed: BTreeSet::new(),
+            committed: BTreeMap::new(),
             jobs,
         }
     }

@@ -508,7 +508,7 @@ impl World {
         let (found, same) = (view.summary.status, view.summary.status == report.status);
         self.check(same, || format!("{job} ends as {status}, but shows {found}"));
         let finished = status == weir_model::JobStatus::Finished;
-        let committed = self.checks.committed.contains(&job);
+        let committed = self.checks.committed.get(&job) == Some(&true);
         self.check(!finished || committed, || format!("{job} is FINISHED and was not committed"));
         self.checks.forget_job(job);
         self.job_manager.inbox.push_back(Inner::Dispatcher(DispatcherEvent::JobEnded { view }));

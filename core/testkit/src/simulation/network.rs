@@ -87,9 +87,13 @@ impl World {
         self.at(at, Happening::TaskManager { index, life, what });
     }
 
-    /// Mostly fast, sometimes not.
+    /// Mostly fast, sometimes not; what comes after a late message is late as well.
     fn network_delay(&mut self) -> Duration {
-        if self.random.chance(20) { self.random.millis(50, 3000) } else { self.random.millis(0, 5) }
+        match self.random.below(1000) {
+            0..3 => self.random.millis(3_000, 30_000),
+            3..20 => self.random.millis(50, 3_000),
+            _ => self.random.millis(0, 5),
+        }
     }
 
     pub(crate) fn send_to_job_manager(&mut self, id: usize, epoch: LeaderEpoch, message: ForJobManager) {

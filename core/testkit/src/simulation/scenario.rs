@@ -152,6 +152,7 @@ fn options(random: &mut Random) -> JobMasterOptions {
     let strategies = [
         RestartStrategy::None,
         RestartStrategy::FixedDelay { attempts: random.between(1, 10), delay: second },
+        RestartStrategy::FixedDelay { attempts: random.between(5, 20), delay: random.millis(0, 100) },
         RestartStrategy::FailureRate { max_failures_per_interval: 4, interval: 60 * second, delay: second },
         RestartStrategy::EXPONENTIAL_DELAY,
         RestartStrategy::EXPONENTIAL_DELAY,
