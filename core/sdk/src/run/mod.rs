@@ -12,6 +12,8 @@ mod coordinator;
 mod coordinator_role;
 mod describe;
 mod driver;
+#[cfg(target_os = "linux")]
+mod guardian;
 mod in_process;
 mod memory;
 mod processes;
@@ -147,6 +149,8 @@ pub fn main(jobs: Vec<Job>) -> ExitCode {
     }
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if let Some(seat) = coordinator_role::Seat::from_environment() {
+        #[cfg(target_os = "linux")]
+        let _guardian = guardian::start();
         return ExitCode::from(coordinator_role::serve(&jobs, arguments, &seat));
     }
     let code = match arguments::parse(&jobs, arguments) {
@@ -159,7 +163,11 @@ pub fn main(jobs: Vec<Job>) -> ExitCode {
 fn run(jobs: &[Job], parsed: &Parsed) -> u8 {
     let job = &jobs[parsed.job];
     match worker_role::Seat::from_environment() {
-        Some(Ok(seat)) => return worker_role::serve(job, parsed, seat),
+        Some(Ok(seat)) => {
+            #[cfg(target_os = "linux")]
+            let _guardian = guardian::start();
+            return worker_role::serve(job, parsed, seat);
+        }
         Some(Err(error)) => {
             terminal::err(format!("error: {error}"));
             return exit::USAGE;
