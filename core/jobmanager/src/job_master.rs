@@ -300,6 +300,10 @@ fn end_job(shared: &Shared, view: Arc<JobView>) {
 
 fn log_end(id: JobId, report: &JobReport) {
     let (status, restarts) = (report.status, report.restarts);
+    if !report.stuck_tasks.is_empty() {
+        let tasks = report.stuck_tasks.join(", ");
+        tracing::warn!(job_id = %id, tasks, "tasks did not stop in time, and their workers were killed");
+    }
     match &report.failure {
         Some(failure) => {
             let (task, reason) = (failure.task_name.as_deref().unwrap_or("-"), failure.failure.to_string());

@@ -1,6 +1,7 @@
 //! The end of a job.
 
-use weir_scheduler::JobReport as SchedulerReport;
+use weir_model::{FailureKind, TaskFailure};
+use weir_scheduler::{FailureRecord, JobReport as SchedulerReport};
 
 use super::{JobMaster, Outbox};
 use crate::{JobMasterEffect, JobReport, ToCoordinator};
@@ -25,6 +26,9 @@ impl JobMaster {
             out.coordinator(ToCoordinator::Shutdown);
         }
         let failure = (!report.failures.is_empty()).then(|| self.history.failures().next()).flatten();
+        if !report.stuck_tasks.is_empty() {
+            self.remember_stuck(&report.stuck_tasks, report.failures.is_empty(), out);
+        }
         out.push(JobMasterEffect::Ended(Box::new(JobReport {
             status: report.status,
             failure,
@@ -34,5 +38,20 @@ impl JobMaster {
             started: self.accepted,
             ended: out.now,
         })));
+    }
+
+    /// Whoever looks at a job that did not end by itself is to see which tasks did not obey. It goes with the failure that ended the
+    /// job, if there was one.
+    fn remember_stuck(&mut self, names: &[String], first: bool, out: &Outbox) {
+        let timeout = self.options.cancellation_timeout.unwrap_or_default();
+        let (they, workers) = if names.len() == 1 { ("it", "its worker was") } else { ("they", "their workers were") };
+        let message = format!(
+            "when the job was to end, {they} did not stop within {timeout:?} (task.cancellation.timeout), so {workers} killed; look for calls \
+             in the job's functions that block or loop for long"
+        );
+        let failure = TaskFailure::new(FailureKind::Worker, message);
+        let record =
+            FailureRecord { task: None, task_name: Some(names.join(", ")), worker: None, failure, at: out.now };
+        self.remember(first, record);
     }
 }

@@ -144,6 +144,10 @@ fn stuck_tasks_are_killed_and_named() {
     assert_eq!(to_task_managers(&effects), ["tm-2 kill 0"]);
     let report = report(&effects);
     assert_eq!((report.status, report.stuck_tasks), (JobStatus::Canceled, vec!["V1 (2/2)".to_owned()]));
+    assert_eq!(report.failure, None, "it was canceled");
+    let [shown] = &job.master.view().failures[..] else { panic!("they are not shown") };
+    assert_eq!(shown.task_name.as_deref(), Some("V1 (2/2)"));
+    assert!(shown.failure.message.contains("did not stop within 180s (task.cancellation.timeout)"), "{shown:?}");
 }
 
 /// Cancels, and expects messages to TaskManagers and whether that ends the job at once.
