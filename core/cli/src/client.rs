@@ -15,6 +15,8 @@ use crate::failure::usage;
 /// How long a JobManager without a leader is asked again.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(500);
+/// How the answer to a job that cannot be built begins.
+const NOT_EXECUTED: &str = "Could not execute application. ";
 
 /// A JobManager's HTTP API.
 #[derive(Debug, Clone)]
@@ -167,7 +169,8 @@ async fn check(response: Response) -> Result<Response, Refused> {
     }
     let text = response.text().await.unwrap_or_default();
     let message = match serde_json::from_str::<Errors>(&text) {
-        Ok(Errors { errors }) if !errors.is_empty() => errors.join("\n"),
+        // What Flink's clients expect to read first is of no use to a person.
+        Ok(Errors { errors }) if !errors.is_empty() => errors.join("\n").replacen(NOT_EXECUTED, "", 1),
         _ => format!("the JobManager answered {status}"),
     };
     let message = match status {
@@ -214,6 +217,17 @@ struct Overview {
 }
 
 impl Client {
+    /// The status of a job when it has ended, or, if it goes on, after this time.
+    pub(crate) async fn status(&self, id: &str, wait: Duration) -> anyhow::Result<String> {
+        #[derive(Deserialize)]
+        struct Answer {
+            status: String,
+        }
+        let millis = wait.as_millis().max(1);
+        let Answer { status } = self.get(&format!("/jobs/{id}/status?wait=FINISHED&timeout={millis}")).await?;
+        Ok(status)
+    }
+
     /// All jobs, newest first.
     pub(crate) async fn jobs(&self) -> anyhow::Result<Vec<JobLine>> {
         let Overview { mut jobs } = self.get("/jobs/overview").await?;
@@ -248,6 +262,47 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Answers one request after the other with these, each on a connection of its own.
+    fn server(answers: Vec<(&'static str, &'static str)>) -> String {
+        use std::io::{BufRead, BufReader, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let lines = BufReader::new(&stream).lines();
+                lines.map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+                stream.write_all((head + body).as_bytes()).unwrap();
+            }
+        });
+        address
+    }
+
+    fn ask(answers: Vec<(&'static str, &'static str)>) -> Result<Value, String> {
+        let client = Client::new(Some(&server(answers)), &Configuration::new()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(client.get("/x")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_cluster_without_a_leader_is_asked_again() {
+        let unavailable = ("503 Service Unavailable", r#"{"errors":["no leader"]}"#);
+        assert_eq!(ask(vec![unavailable, unavailable, ("200 OK", "7")]), Ok(Value::from(7)));
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_clusters_words() {
+        let told = |status, body| ask(vec![(status, body)]).unwrap_err();
+        let error = told("400 Bad Request", r#"{"errors":["Could not execute application. no such fish"]}"#);
+        assert_eq!(error, "no such fish");
+        let error = told("401 Unauthorized", r#"{"errors":["a token, please"]}"#);
+        assert!(error.contains("a token, please") && error.contains("security.rest.token"), "{error}");
+        assert!(told("404 Not Found", "<html>").contains("answered 404"));
+        assert!(told("200 OK", "<html>").contains("the same version of Weir"));
+    }
 
     #[test]
     fn an_address_is_a_host_and_a_port() {

@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use weir_config::{AnyOption, ConfigValue, Configuration, Origin, options};
-use weir_jobmanager::{JobManager, JobManagerOptions, cluster_dir};
+use weir_jobmanager::{JobManager, JobManagerOptions, cluster_dir, make_cluster_dir};
 use weir_logging::{LogFilter, LogOptions, Stderr};
 use weir_taskmanager::{TaskManager, TaskManagerOptions};
 
@@ -230,6 +230,8 @@ fn bind_host(text: &str) -> anyhow::Result<IpAddr> {
 
 /// Begins to log, for the whole process.
 fn log(configuration: &Configuration, dir: PathBuf, role: &str, id: &str, stderr: Stderr) -> anyhow::Result<()> {
+    // Before the first file in it.
+    make_cluster_dir(configuration)?;
     let level = configuration.get(&options::LOG_LEVEL).render();
     let mut log = LogOptions::new(dir, role, id);
     log.max_size = configuration.get(&options::LOG_SIZE).0;

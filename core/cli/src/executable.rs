@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context;
-use weir_proto::artifact;
+use weir_proto::artifact::{self, ArtifactNote};
 
 use crate::arguments::TargetArgs;
 use crate::failure::usage;
@@ -17,6 +17,16 @@ use crate::{habits, package};
 pub(crate) struct Executable {
     /// Has a `/` in it, so that nobody looks for it in `PATH`.
     pub(crate) path: PathBuf,
+    /// What it says of itself; `None` where it could not be looked at.
+    note: Option<ArtifactNote>,
+}
+
+impl Executable {
+    /// An error if it speaks another version of the protocol than this program.
+    pub(crate) fn check_protocol(&self) -> anyhow::Result<()> {
+        let Some(note) = &self.note else { return Ok(()) };
+        artifact::check_protocol(note).map_err(|what| usage(what.explain(&self.path.display())))
+    }
 }
 
 /// The executable that `target` names; a crate is built first.
@@ -29,17 +39,18 @@ pub(crate) fn find(target: &TargetArgs, quiet: bool) -> anyhow::Result<Executabl
     };
     if metadata.is_dir() {
         let path = package::build(&path, &target.build, quiet)?;
-        inspect(&path, &fs::metadata(&path).with_context(|| format!("{} was built and is gone", path.display()))?)?;
-        return Ok(Executable { path });
+        let metadata = fs::metadata(&path).with_context(|| format!("{} was built and is gone", path.display()))?;
+        let note = inspect(&path, &metadata)?;
+        return Ok(Executable { path, note });
     }
-    inspect(&path, &metadata)?;
+    let note = inspect(&path, &metadata)?;
     if let Some(flag) = target.build.given() {
         return Err(usage(format!(
             "{} is an executable already, but {flag} says how a crate is built: leave it out, or name the crate's folder",
             path.display()
         )));
     }
-    Ok(Executable { path })
+    Ok(Executable { path, note })
 }
 
 fn with_a_slash(path: &Path) -> PathBuf {
@@ -58,8 +69,8 @@ fn not_found(path: &Path) -> String {
     }
 }
 
-/// An error unless the file is a job's executable that this machine can run.
-fn inspect(path: &Path, metadata: &Metadata) -> anyhow::Result<()> {
+/// The note in the file; an error unless it is a job's executable that this machine can run.
+fn inspect(path: &Path, metadata: &Metadata) -> anyhow::Result<Option<ArtifactNote>> {
     let shown = path.display();
     if path.file_name().is_some_and(|name| name == "Cargo.toml") {
         let folder = path.parent().unwrap_or(path).display();
@@ -72,13 +83,16 @@ fn inspect(path: &Path, metadata: &Metadata) -> anyhow::Result<()> {
     if let Some(advice) = habits::foreign_artifact(path) {
         return Err(usage(advice));
     }
-    if cfg!(any(target_os = "linux", target_os = "freebsd")) {
-        artifact::check(&mut file)
-            .with_context(|| format!("{shown} cannot be read"))?
-            .map_err(|what| usage(what.explain(&shown)))?;
-    }
+    let note = match cfg!(any(target_os = "linux", target_os = "freebsd")) {
+        true => {
+            let checked = artifact::check(&mut file).with_context(|| format!("{shown} cannot be read"))?;
+            Some(checked.map_err(|what| usage(what.explain(&shown)))?)
+        }
+        // Other systems have no ELF notes.
+        false => None,
+    };
     if metadata.permissions().mode() & 0o111 == 0 {
         return Err(usage(format!("{shown} is not executable: make it so with `chmod +x {shown}`")));
     }
-    Ok(())
+    Ok(note)
 }

@@ -11,9 +11,9 @@ use crate::client::{Client, has_ended};
 use crate::list::{explain_wait, failures, slot_wait};
 use crate::text::count;
 
-/// The first pause between two looks at a job's status, for jobs that are done at once; it doubles up to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(2);
-const LAST_PAUSE: Duration = Duration::from_millis(200);
+/// How long a request waits for the end of the job, before it is made again.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 /// Lines outside a terminal appear this many times less often than updates on one.
 const PLAIN_EVERY: u32 = 10;
 /// How often a person is told why a job still waits for slots.
@@ -111,27 +111,33 @@ impl<'a> Follower<'a> {
 
     /// Returns once the job has ended.
     pub(crate) async fn until_the_end(&mut self) -> anyhow::Result<()> {
-        let mut pause = FIRST_PAUSE;
         loop {
-            let answer: Value = self.client.get(&format!("/jobs/{}/status", self.id)).await?;
-            let status = answer["status"].as_str().unwrap_or_default();
-            if has_ended(status) {
+            let status = self.client.status(self.id, self.until_next_words()).await?;
+            if has_ended(&status) {
                 self.clear();
                 return Ok(());
             }
             if self.shown {
-                self.show(status).await?;
+                self.show(&status).await?;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LAST_PAUSE);
         }
+    }
+
+    /// How long there is nothing to say about a job that goes on.
+    fn until_next_words(&self) -> Duration {
+        if !self.shown {
+            return LONGEST_WAIT;
+        }
+        let next = self.next_line.min(self.next_wait_note);
+        next.saturating_duration_since(Instant::now()).clamp(SHORTEST_WAIT, LONGEST_WAIT)
     }
 
     async fn show(&mut self, status: &str) -> anyhow::Result<()> {
         let now = Instant::now();
-        if matches!(status, "CREATED" | "RESTARTING" | "INITIALIZING") && now >= self.next_wait_note {
+        if now >= self.next_wait_note {
             self.next_wait_note = now + WAIT_NOTE;
-            if let Some(wait) = slot_wait(self.client, self.id).await? {
+            let waits = matches!(status, "CREATED" | "RUNNING" | "RESTARTING" | "INITIALIZING");
+            if waits && let Some(wait) = slot_wait(self.client, self.id).await? {
                 self.note(explain_wait(&wait).trim_end());
             }
         }

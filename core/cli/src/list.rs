@@ -10,8 +10,8 @@ use crate::client::{Client, JobLine, has_ended};
 use crate::failure;
 use crate::text::{self, since};
 
-/// How often a job that is stopping is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+/// How long a request waits for the end of a job that is stopping, before it is made again.
+const WAIT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn list(arguments: &ListArgs, configuration: &Configuration) -> anyhow::Result<u8> {
     let client = Client::new(arguments.cluster.jobmanager.as_deref(), configuration)?;
@@ -117,7 +117,7 @@ pub(crate) fn failures(exceptions: &Value) -> String {
     let mut page = String::new();
     for entry in exceptions["exceptionHistory"]["entries"].as_array().into_iter().flatten() {
         let task = entry["taskName"].as_str().map(|task| format!(" in {task}")).unwrap_or_default();
-        let place = entry["endpoint"].as_str().map(|place| format!(" on {place}")).unwrap_or_default();
+        let place = entry["taskManagerId"].as_str().map(|id| format!(" on TaskManager {id}")).unwrap_or_default();
         page.push_str(&format!("failure{task}{place}:\n"));
         let stack = entry["stacktrace"].as_str().unwrap_or_default();
         stack.lines().for_each(|line| page.push_str(&format!("    {line}\n")));
@@ -161,11 +161,9 @@ pub(crate) async fn cancel(arguments: &CancelArgs, configuration: &Configuration
 /// Waits until a job has ended.
 async fn stopped(client: &Client, id: &str) -> anyhow::Result<String> {
     loop {
-        let answer: Value = client.get(&format!("/jobs/{id}/status")).await?;
-        let status = answer["status"].as_str().unwrap_or_default();
-        if has_ended(status) {
-            return Ok(status.to_owned());
+        let status = client.status(id, WAIT).await?;
+        if has_ended(&status) {
+            return Ok(status);
         }
-        tokio::time::sleep(LOOK).await;
     }
 }

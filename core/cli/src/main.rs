@@ -6,6 +6,7 @@
 mod arguments;
 mod client;
 mod cluster;
+mod command_line;
 mod config;
 mod configuration;
 mod executable;
@@ -30,6 +31,9 @@ use clap::{CommandFactory, Parser};
 use arguments::{Cli, Subcommand};
 
 fn main() -> ExitCode {
+    // A file that grows beyond the process's limit is an error of whoever writes it, as a full disk is, and not the end of the cluster.
+    // SAFETY: no handler is installed, and there is no other thread yet.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let words: Vec<OsString> = std::env::args_os().collect();
     let code = match Cli::try_parse_from(&words) {
         Ok(cli) => execute(&cli),

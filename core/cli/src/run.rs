@@ -15,6 +15,7 @@ use weir_config::{Configuration, options};
 use crate::arguments::{OutputFormat, RunArgs, Target};
 use crate::client::Client;
 use crate::cluster::{Embedded, Signals, cores};
+use crate::command_line;
 use crate::executable;
 use crate::failure::{self, usage};
 use crate::follow::{Follower, Summary};
@@ -32,13 +33,20 @@ pub(crate) async fn run(arguments: &RunArgs, mut configuration: Configuration) -
             let client = Client::new(arguments.jobmanager.as_deref(), &configuration)?;
             let submission = Submission::new(arguments, &configuration)?;
             let artifact = client.stored(&executable.path).await?;
-            let id = submission.run(&client, &artifact).await?;
+            let id = match submission.run(&client, &artifact).await {
+                Ok(id) => id,
+                Err(error) => return command_line::explain(arguments, &executable.path, error).await,
+            };
             if arguments.detached {
                 return detached(arguments, &id, &submission);
             }
-            attached(arguments, &configuration, &client, &id, None).await
+            attached(arguments, &configuration, &client, &id, None, &mut Signals::new()?).await
         }
-        Target::Local => local(arguments, configuration, &executable.path).await,
+        Target::Local => {
+            // A running cluster may be of another version; its JobManager looks for itself.
+            executable.check_protocol()?;
+            local(arguments, configuration, &executable.path).await
+        }
     }
 }
 
@@ -63,20 +71,44 @@ async fn local(arguments: &RunArgs, mut configuration: Configuration, path: &Pat
     if configuration.get(&options::PARALLELISM_DEFAULT).is_none() {
         configuration.set_argument(&format!("{}={}", options::PARALLELISM_DEFAULT.key(), cores()))?;
     }
+    // From here on there are things to clear away.
+    let mut signals = Signals::new()?;
     let mut cluster = Embedded::for_one_job(&configuration).await?;
-    let client = cluster.client()?;
-    let submission = Submission::new(arguments, &configuration)?;
-    let ended = async {
-        let artifact = client.stored(path).await?;
-        let slots = submission.slots(&client, &artifact).await?;
-        let task_managers = arguments.workers.unwrap_or(1);
-        cluster.start_task_managers(task_managers, slots.div_ceil(task_managers))?;
-        let id = submission.run(&client, &artifact).await?;
-        attached(arguments, &configuration, &client, &id, Some(&cluster)).await
-    };
-    let code = ended.await;
+    let code = on_own_cluster(arguments, &configuration, &mut cluster, path, &mut signals).await;
     cluster.shut_down().await;
     code
+}
+
+async fn on_own_cluster(
+    arguments: &RunArgs,
+    configuration: &Configuration,
+    cluster: &mut Embedded,
+    path: &Path,
+    signals: &mut Signals,
+) -> anyhow::Result<u8> {
+    let client = cluster.client()?;
+    let submission = Submission::new(arguments, configuration)?;
+    let submit = async {
+        let artifact = client.upload(path).await?;
+        let id = submission.run(&client, &artifact).await?;
+        let slots = slots(&client, &id).await?;
+        anyhow::Ok((id, slots))
+    };
+    let submitted = tokio::select! {
+        submitted = submit => submitted,
+        name = signals.next() => {
+            eprintln!("{name}: stopped before the job has begun");
+            return Ok(failure::INTERRUPTED);
+        }
+    };
+    let (id, slots) = match submitted {
+        Ok(submitted) => submitted,
+        Err(error) => return command_line::explain(arguments, path, error).await,
+    };
+    // Only now is it known how many slots it takes; the job waits for them.
+    let task_managers = arguments.workers.unwrap_or(1);
+    cluster.start_task_managers(task_managers, slots.div_ceil(task_managers))?;
+    attached(arguments, configuration, &client, &id, Some(cluster), signals).await
 }
 
 fn detached(arguments: &RunArgs, id: &str, submission: &Submission) -> anyhow::Result<u8> {
@@ -98,6 +130,7 @@ async fn attached(
     client: &Client,
     id: &str,
     cluster: Option<&Embedded>,
+    signals: &mut Signals,
 ) -> anyhow::Result<u8> {
     let talks = !arguments.quiet && arguments.output == OutputFormat::Text;
     if talks {
@@ -107,7 +140,6 @@ async fn attached(
         }
     }
     let mut follower = Follower::new(client, id, talks, configuration.get(&options::PROGRESS_INTERVAL));
-    let mut signals = Signals::new()?;
     let mut interrupted = false;
     loop {
         tokio::select! {
@@ -188,32 +220,32 @@ impl Submission {
         let accepted: Accepted = client.post(&format!("/jars/{artifact}/run"), &self.body).await?;
         Ok(accepted.jobid)
     }
+}
 
-    /// How many slots the job needs: of each slot sharing group as many as its widest vertex has subtasks.
-    async fn slots(&self, client: &Client, artifact: &str) -> anyhow::Result<u32> {
-        #[derive(Deserialize)]
-        struct Planned {
-            plan: Plan,
-        }
-        #[derive(Deserialize)]
-        struct Plan {
-            nodes: Vec<Node>,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Node {
-            parallelism: u32,
-            #[serde(default)]
-            slot_sharing_group: String,
-        }
-        let Planned { plan } = client.post(&format!("/jars/{artifact}/plan"), &self.body).await?;
-        let mut groups: BTreeMap<String, u32> = BTreeMap::new();
-        for node in plan.nodes {
-            let widest = groups.entry(node.slot_sharing_group).or_default();
-            *widest = (*widest).max(node.parallelism);
-        }
-        Ok(groups.values().sum::<u32>().max(1))
+/// How many slots a job needs: of each slot sharing group as many as its widest vertex has subtasks.
+async fn slots(client: &Client, id: &str) -> anyhow::Result<u32> {
+    #[derive(Deserialize)]
+    struct Detail {
+        plan: Plan,
     }
+    #[derive(Deserialize)]
+    struct Plan {
+        nodes: Vec<Node>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Node {
+        parallelism: u32,
+        #[serde(default)]
+        slot_sharing_group: String,
+    }
+    let Detail { plan } = client.get(&format!("/jobs/{id}")).await?;
+    let mut groups: BTreeMap<String, u32> = BTreeMap::new();
+    for node in plan.nodes {
+        let widest = groups.entry(node.slot_sharing_group).or_default();
+        *widest = (*widest).max(node.parallelism);
+    }
+    Ok(groups.values().sum::<u32>().max(1))
 }
 
 impl Client {

@@ -47,6 +47,46 @@ fn wrong_settings_are_named_with_what_was_meant() {
 }
 
 #[test]
+fn a_file_is_found_and_its_mistakes_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().to_str().unwrap();
+    let write = |text: &str| std::fs::write(folder.path().join("config.yaml"), text).unwrap();
+    call(&["--config-dir", dir, "config"])
+        .expect(2)
+        .stderr_has("there is no config.yaml in")
+        .stderr_has("--config-dir");
+    outcome(weir().arg("config").env("WEIR_CONF_DIR", dir)).expect(2).stderr_has("WEIR_CONF_DIR");
+    write("rest:\n  port: 9999\njobmanager.rpc.port: 7000\n");
+    call(&["--config-dir", dir, "config", "rest.port"]).expect(0).stdout_has("9999 (from: file)");
+    call(&["config", "--config-dir", dir, "rest.port", "-D", "rest.port=1"])
+        .expect(0)
+        .stdout_has("1 (from: command-line)");
+    let json = call(&["config", "--config-dir", dir, "jobmanager.rpc.port", "--output=json"]).expect(0);
+    assert_eq!(json.last_line_as_json()["origin"], "file");
+    for (text, part) in [
+        ("rest.prot: 1\n", "did you mean \"rest.port\""),
+        ("rest:\n  port: many\n", "rest.port"),
+        ("rest: [\n", "config.yaml"),
+        ("- a\n", "config.yaml"),
+    ] {
+        write(text);
+        for command in [&["config"][..], &["list"], &["jobmanager"], &["taskmanager"], &["local"], &["plugins"]] {
+            let found = call(&[&["--config-dir", dir], command].concat()).expect(2).stderr_has(part);
+            assert!(found.stdout.is_empty() && found.stderr.contains("config.yaml"), "{found:#?}");
+        }
+    }
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let secret = ["-D", "security.rest.token=open-sesame-open-sesame"];
+    for words in [&["config"][..], &["config", "security.rest.token"], &["config", "--output=json"]] {
+        let shown = call(&[words, &secret].concat()).expect(0).stdout_has("******");
+        assert!(!shown.stdout.contains("sesame"), "{}", shown.stdout);
+    }
+}
+
+#[test]
 fn a_reader_that_stops_reading_is_no_error() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

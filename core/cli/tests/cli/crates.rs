@@ -1,11 +1,12 @@
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::support::{Outcome, outcome, weir};
+use crate::support::{Outcome, one_job, outcome, weir};
 
-/// A program that carries a job's note and nothing else of the SDK, so that it is built in no time.
+/// A program that carries a job's note, of protocol 1, and nothing else of the SDK, so that it is built in no time.
 /// Spells the note out: what the SDK writes and what the command reads must both stay like this.
 const STUB: &str = r###"
 #[used]
@@ -46,13 +47,40 @@ fn call(command: &str, flags: &[&str], folder: &Path) -> Outcome {
     outcome(&mut weir)
 }
 
+/// A cargo that puts a job that was built already in the place of what it has built: building the whole SDK would take minutes.
+fn cargo_that_knows_the_sdk(folder: &Path) -> PathBuf {
+    let script = folder.join("cargo");
+    let real = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let text = format!(
+        "#!/bin/sh\n'{real}' \"$@\" || exit\nif [ \"$1\" = build ]; then cp -f '{}' \"$CARGO_TARGET_DIR/debug/stub\"; fi\n",
+        one_job()
+    );
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    script
+}
+
 #[test]
 fn a_crate_is_built_and_run() {
     let stub = package(&[("Cargo.toml", MANIFEST), ("src/main.rs", STUB)]);
-    let release = call("run", &["-p3", "-Da=b"], stub.path()).expect(7).stderr_has("Compiling stub");
-    assert_eq!(release.stdout, "stub debug=false --parallelism=3 -Da=b\n");
-    let debug = call("run", &["--debug", "-q"], stub.path()).expect(7);
-    assert_eq!((debug.stdout.as_str(), debug.stderr.as_str()), ("stub debug=true --quiet\n", ""));
+    let cargo = cargo_that_knows_the_sdk(stub.path());
+    let run = |flags: &[&str]| {
+        let mut weir = weir();
+        weir.args(["run", "--debug", "-p1"]).args(flags).arg(stub.path()).args(["--", "--count", "1"]);
+        weir.env("CARGO_TARGET_DIR", stub.path().join("target")).env("CARGO_NET_OFFLINE", "true").env("CARGO", &cargo);
+        outcome(&mut weir).expect(0)
+    };
+    let first = run(&[]).stderr_has("Compiling stub").stderr_has("Job numbers finished");
+    assert_eq!(first.stdout, "0\n");
+    let again = run(&["-q"]);
+    assert_eq!((again.stdout.as_str(), again.stderr.as_str()), ("0\n", ""));
+}
+
+#[test]
+fn a_crate_is_built_as_told_and_its_arguments_are_passed_on() {
+    let stub = package(&[("Cargo.toml", MANIFEST), ("src/main.rs", STUB)]);
+    let info = call("info", &["-p3", "-Da=b"], stub.path()).expect(7).stderr_has("Compiling stub");
+    assert_eq!(info.stdout, "stub debug=false --parallelism=3 -Da=b --explain=tree\n");
     call("info", &["--dot", "--debug"], stub.path()).expect(7).stdout_has("debug=true --explain=dot");
 }
 
@@ -64,8 +92,18 @@ fn one_of_several_binaries_is_chosen() {
     call("run", &[], stub.path()).expect(2).stderr_has("--bin NAME: other, stub");
     call("run", &["--bin", "third"], stub.path()).expect(2).stderr_has("has no bin \"third\"; it has: other, stub");
     call("run", &["--bin", "other", "--example", "small"], stub.path()).expect(2).stderr_has("cannot be used with");
-    call("run", &["--debug", "--bin", "other"], stub.path()).expect(7).stdout_has("other debug=true");
-    call("run", &["--debug", "--example", "small"], stub.path()).expect(7).stdout_has("small debug=true");
+    call("info", &["--debug", "--bin", "other"], stub.path()).expect(7).stdout_has("other debug=true");
+    call("info", &["--debug", "--example", "small"], stub.path()).expect(7).stdout_has("small debug=true");
+}
+
+#[test]
+fn a_job_of_another_protocol_version_is_not_run() {
+    let stub = package(&[("Cargo.toml", MANIFEST), ("src/main.rs", STUB)]);
+    let refused = call("run", &["--debug", "-q"], stub.path()).expect(2);
+    let refused = refused
+        .stderr_has("its SDK 1.2.3 speaks version 1 of the protocol")
+        .stderr_has("build it with the crate `weir`");
+    assert_eq!(refused.stdout, "");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod artifacts;
 mod config;
 mod crates;
 mod info;
+mod plugins;
 mod run;
 mod support;
 mod usage;

@@ -20,8 +20,9 @@ fn shells_get_completions() {
 #[test]
 fn habits_of_flink_are_answered_with_what_to_do_instead() {
     for (words, part) in [
-        (&["list"][..], "there is no cluster yet"),
+        (&["ps"][..], "`weir list`"),
         (&["savepoint", "abc"], "no checkpoints and savepoints yet"),
+        (&["yarn-session"], "scripts/start-cluster"),
         (&["run", "x.jar"], "is a Java archive: a job is an executable or a crate"),
         (&["run", "-c", "org.Job", "x.jar"], "--job NAME"),
         (&["run", "-yqu", "root", "wordcount"], "no YARN provider yet"),

@@ -6,8 +6,10 @@
 
 mod harness;
 
+mod artifacts;
 mod disconnected;
 mod frozen;
 mod killed;
 mod misbehaving;
 mod restarts;
+mod wire;
