@@ -214,11 +214,11 @@ fn on_a_small_disk(cluster: &Cluster, role: &str, folder: &Path, megabytes: u32)
     let mut command = std::process::Command::new(if flags.is_some() { "unshare" } else { "sh" });
     match flags {
         Some(flags) => command.args([flags, "sh", "-c", &format!("{mount} && exec \"$0\" \"$@\"")]),
-        None => drop(command.args(["-c", &format!("ulimit -f {}; exec \"$0\" \"$@\"", megabytes * 1024)])),
-    }
+        None => command.args(["-c", &format!("ulimit -f {}; exec \"$0\" \"$@\"", megabytes * 1024)]),
+    };
     command.arg(plain.get_program()).args(plain.get_args()).stdin(std::process::Stdio::null());
     for (name, value) in plain.get_envs() {
-        match value {
+        let _ = match value {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),
         };
@@ -277,6 +277,10 @@ fn a_full_disk_of_a_task_managers_logs_ends_nothing() {
     cluster.wait_for_task_managers(1);
     let printed = cluster.submit("prints", &["--count", "400000"], &["parallelism.default=1"]);
     cluster.wait_for_state(&printed, "FINISHED");
+    // The disk as the process sees it, if it has one of its own.
+    let seen = Path::new("/proc").join(task_manager.to_string()).join("root").join(disk.strip_prefix("/").unwrap());
+    let used: u64 = files_below(&seen).iter().map(|(_, size)| size).sum();
+    assert!(used > 900 << 10, "the disk was not full: {used} bytes");
     let out = cluster.path("out").display().to_string();
     let next = cluster.submit("numbers", &["--count", "5", "--out", &out], &["parallelism.default=1"]);
     cluster.wait_for_state(&next, "FINISHED");
