@@ -1,6 +1,8 @@
 //! The JobManager as a whole: its parts started in order, and ended in order.
 
+use std::fs::DirBuilder;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -234,7 +236,8 @@ impl Prepared {
 }
 
 fn make_folder(path: &std::path::Path) -> Result<(), JobManagerError> {
-    std::fs::create_dir_all(path).map_err(|error| {
+    // One that is there is as open as its owner wants it.
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
         JobManagerError::Option(format!(
             "the log folder {} cannot be made ({error}); set `env.log.dir` to a folder that can be written",
             path.display()

@@ -28,4 +28,4 @@ mod working_dir;
 
 pub use error::JobManagerError;
 pub use job_manager::JobManager;
-pub use options::{JobManagerOptions, cluster_dir};
+pub use options::{JobManagerOptions, cluster_dir, make_cluster_dir};

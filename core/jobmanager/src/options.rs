@@ -78,6 +78,21 @@ pub fn cluster_dir(configuration: &Configuration) -> PathBuf {
 
 impl JobManagerOptions {
     /// What the configuration says.
+/// Makes the folder of a cluster's processes, for this user only; to be called before anything is written into it.
+///
+/// # Errors
+/// It cannot be made, or it or the default folder around it is a symbolic link or somebody else's.
+pub fn make_cluster_dir(configuration: &Configuration) -> Result<PathBuf, JobManagerError> {
+    let path = absolute(cluster_dir(configuration))?;
+    // Its name can be guessed, and everybody can make something of that name in `/tmp`.
+    let around = path.parent().filter(|_| configuration.get(&options::WORKING_DIR).is_none());
+    for folder in around.into_iter().chain([path.as_path()]) {
+        let wrong = |error| JobManagerError::WorkingDir { path: folder.to_owned(), error };
+        weir_process::private_folder(folder).map_err(wrong)?;
+    }
+    Ok(path)
+}
+
     pub fn from_configuration(configuration: &Configuration) -> Result<JobManagerOptions, JobManagerError> {
         let get = configuration;
         let tmp_dir = get.get(&options::TMP_DIR).map_or_else(std::env::temp_dir, PathBuf::from);
@@ -197,6 +212,20 @@ mod tests {
         let mut configuration = Configuration::new();
         for setting in [
             "cluster.id=blue",
+    #[test]
+    fn the_default_folder_is_not_taken_from_somebody_who_was_there_first() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut configuration = Configuration::new();
+        configuration.set_argument(&format!("io.tmp.dirs={}", tmp.path().display())).unwrap();
+        let made = make_cluster_dir(&configuration).unwrap();
+        assert!(made.starts_with(tmp.path()) && made.ends_with("default") && made.is_dir());
+        let around = made.parent().unwrap();
+        std::fs::rename(around, tmp.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink(tmp.path().join("elsewhere"), around).unwrap();
+        let error = make_cluster_dir(&configuration).unwrap_err().to_string();
+        assert!(error.contains("symbolic link") && error.contains("process.working-dir"), "{error}");
+    }
+
             "process.working-dir=/var/lib/weir",
             "rest.port=0",
             "jobmanager.rpc.port=7",

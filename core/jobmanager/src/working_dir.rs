@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use weir_model::LeaderEpoch;
+use weir_process::private_folder;
 
 use crate::JobManagerError;
 
@@ -26,7 +27,7 @@ impl WorkingDir {
     /// Makes the folder if it is not there. Only its owner can look into it, because records of jobs may hold secrets.
     pub(crate) fn open(path: &Path, cluster_id: &str) -> Result<WorkingDir, JobManagerError> {
         let wrong = |path: &Path, error| JobManagerError::WorkingDir { path: path.to_owned(), error };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| wrong(path, error))?;
+        private_folder(path).map_err(|error| wrong(path, error))?;
         let lock_path = path.join("lock");
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// A log file of bounded size: when it is full, `file` becomes `file.1`, `file.1` becomes `file.2`, and so on; the oldest is
@@ -113,7 +114,8 @@ impl RollingFile {
     }
 
     fn open_current(&mut self) -> io::Result<()> {
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(&self.path)?;
+        // What jobs print may hold secrets, and so may their arguments, which are logged.
+        let mut file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(&self.path)?;
         self.size = file.metadata()?.len();
         self.at_line_start = ends_with_newline(&mut file, self.size);
         self.rotate_at = self.max_size;

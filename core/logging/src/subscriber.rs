@@ -1,7 +1,9 @@
 //! Sends the events of a process to its log file.
 
 use std::fmt;
+use std::fs::DirBuilder;
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::panic::{self, PanicHookInfo};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -103,7 +105,7 @@ pub enum InitError {
 /// The log directory or file cannot be used, or this process logs already.
 pub fn init(options: LogOptions) -> Result<(), InitError> {
     let path = options.path();
-    if let Err(error) = std::fs::create_dir_all(&options.dir)
+    if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(&options.dir)
         && error.kind() != io::ErrorKind::StorageFull
     {
         return Err(InitError::Dir { dir: options.dir, error });

@@ -4,11 +4,13 @@
 //! size with the last lines at hand, its end told in words, and all that it has started ended with it. Knows nothing of jobs: what
 //! is started, and what is said to it, is its users' business.
 
+mod folder;
 mod lineage;
 mod output;
 mod process;
 mod spawner;
 mod status;
 
+pub use folder::private_folder;
 pub use process::{Command, Ended, Process, SpawnError, variables_beginning_with};
 pub use status::describe_status;

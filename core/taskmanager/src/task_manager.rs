@@ -1,8 +1,10 @@
 //! A TaskManager in this process: made from options, on a thread of its own.
 
 use std::collections::BTreeSet;
+use std::fs::DirBuilder;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -10,12 +12,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use weir_model::{TaskManagerId, TaskManagerInfo};
+use weir_process::private_folder;
 
 use crate::artifacts::ArtifactCache;
 use crate::event_loop::{EventLoop, Inputs};
 use crate::options::{TaskManagerError, TaskManagerOptions};
 use crate::state::{Ending, Event, StateOptions};
-use crate::worker::{AbortOnDrop, WorkerSettings, private_folder};
+use crate::worker::{AbortOnDrop, WorkerSettings};
 use crate::{metrics_endpoint, processes};
 
 /// The longest wait between attempts to register, whatever is configured.
@@ -61,10 +64,14 @@ impl TaskManager {
     pub fn start(options: TaskManagerOptions) -> Result<TaskManager, TaskManagerError> {
         check(&options)?;
         let system = |what| move |error| TaskManagerError::System { what, error };
-        for folder in [&options.working_dir, &options.log_dir] {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| TaskManagerError::Folder { path: folder.clone(), error })?;
-        }
+        private_folder(&options.working_dir)
+            .map_err(|error| TaskManagerError::Folder { path: options.working_dir.clone(), error })?;
+        // One that is there is as open as its owner wants it.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&options.log_dir)
+            .map_err(|error| TaskManagerError::Folder { path: options.log_dir.clone(), error })?;
         let artifact_dir = options.working_dir.join("artifacts");
         let artifacts = ArtifactCache::open(artifact_dir.clone(), options.artifact_cache_size)
             .map_err(|error| TaskManagerError::Folder { path: artifact_dir, error })?;

@@ -7,9 +7,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::net::IpAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -127,7 +126,7 @@ impl<T: Fn(WorkerEvent)> Supervision<'_, T> {
         if let Err(why) = examine(&lease.path(), &job.name) {
             return not_started(why);
         }
-        let socket = match Socket::open(&self.settings.socket_dir, self.start) {
+        let socket = match Socket::open(&self.settings.socket_dir, self.start.deployment) {
             Ok(socket) => socket,
             Err(error) => {
                 let folder = self.settings.socket_dir.display();
@@ -340,15 +339,13 @@ struct Socket {
 }
 
 impl Socket {
-    fn open(folder: &Path, start: &StartWorker) -> io::Result<Socket> {
-        let path = folder.join(format!(
-            "{}-{}-{}",
-            &start.deployment.job.to_string()[..8],
-            start.deployment.number,
-            start.worker
-        ));
-        // Of a worker of the same name that was given up.
-        let _ = fs::remove_file(&path);
+    fn open(folder: &Path, deployment: DeploymentId) -> io::Result<Socket> {
+        // What is said of job and deployment is for whoever looks at processes; the number makes the name unique in the folder, which
+        // no other TaskManager uses. A worker that was given up may have its socket still.
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let job = deployment.job.to_string();
+        let path = folder.join(format!("{}-{}-{number}", &job[..8], deployment.number));
         let listener = UnixListener::bind(&path)?;
         Ok(Socket { path, listener })
     }
@@ -358,11 +355,6 @@ impl Drop for Socket {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
-}
-
-/// Makes a folder only this user can enter.
-pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().mode(0o700).create(path)
 }
 
 /// A task that ends with its owner.
@@ -376,7 +368,25 @@ impl Drop for AbortOnDrop {
 
 #[cfg(test)]
 mod tests {
+    use weir_model::JobId;
+
     use super::*;
+
+    #[tokio::test]
+    async fn workers_have_sockets_of_their_own_even_if_their_jobs_begin_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut id = [7; 16];
+        let open = |id| Socket::open(folder.path(), DeploymentId { job: JobId::from_bytes(id), number: 1 }).unwrap();
+        let first = open(id);
+        id[15] = 8;
+        let second = open(id);
+        assert_ne!(first.path, second.path);
+        // Each reaches its own listener, and giving one up leaves the other's socket alone.
+        drop(first);
+        let (connected, accepted) = tokio::join!(UnixStream::connect(&second.path), second.listener.accept());
+        connected.unwrap();
+        accepted.unwrap();
+    }
 
     #[test]
     fn old_logs_go_and_those_in_use_stay() {
