@@ -1,9 +1,11 @@
 //! The content-addressed store of artifacts.
 
+mod lock;
 mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::fs::File;
 use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +23,7 @@ pub use upload::Upload;
 ///
 /// Under its root: `content/<sha256>` holds what was uploaded, equal uploads once; `listed/<key>.json` is one entry of the list;
 /// `incoming/` holds uploads under way. The content of an artifact is kept as long as an entry or an [`ArtifactPin`] names it, and goes
-/// with the next [`sweep`](Self::sweep). One process at a time may use a root.
+/// with the next [`sweep`](Self::sweep). One process at a time may use a root; where it is a folder of this machine, `lock` in it sees to that.
 #[derive(Clone)]
 pub struct ArtifactStore {
     inner: Arc<Inner>,
@@ -34,6 +36,8 @@ struct Inner {
     /// Held while content is put in its place or swept away, so that neither happens under the other's feet.
     placing: tokio::sync::Mutex<()>,
     uploads: AtomicU64,
+    /// Keeps other processes out of the root.
+    _lock: Option<File>,
 }
 
 #[derive(Default)]
@@ -139,10 +143,23 @@ impl fmt::Debug for ArtifactStore {
 
 impl ArtifactStore {
     /// The store at `root`, with what is in it. What an earlier process left half-written, or no entry names, is removed.
+    ///
+    /// # Errors
+    /// [`StorageError::InUse`] if another process has it open, and what goes wrong with its files.
     pub async fn open(files: Arc<dyn FileSystem>, root: String) -> Result<ArtifactStore, StorageError> {
         let root = root.trim_end_matches('/').to_owned();
-        let inner =
-            Inner { files, root, state: Mutex::default(), placing: Default::default(), uploads: AtomicU64::new(0) };
+        let lock = match files.local_path(&root) {
+            Some(folder) => Some(lock::take(folder).await?),
+            None => None,
+        };
+        let inner = Inner {
+            files,
+            root,
+            state: Mutex::default(),
+            placing: Default::default(),
+            uploads: AtomicU64::new(0),
+            _lock: lock,
+        };
         let store = ArtifactStore { inner: Arc::new(inner) };
         store.clean().await?;
         store.load().await?;
@@ -246,21 +263,72 @@ impl ArtifactStore {
         Ok(ArtifactPin { artifact, store: self.clone() })
     }
 
+    /// Takes the oldest entries off the list until all content together has at most `limit` bytes; says which. What pins name stays,
+    /// and counts. The content goes with the next [`sweep`](Self::sweep).
+    ///
+    /// # Errors
+    /// [`StorageError::LimitReached`] if pinned content alone has more; the list is left as it is then.
+    pub async fn make_room(&self, limit: u64) -> Result<Vec<Listed>, StorageError> {
+        let victims = self.oldest_beyond(limit)?;
+        for entry in &victims {
+            self.remove(&entry.key).await?;
+        }
+        Ok(victims)
+    }
+
+    fn oldest_beyond(&self, limit: u64) -> Result<Vec<Listed>, StorageError> {
+        let state = self.state();
+        let mut entries: BTreeMap<ArtifactId, Vec<&Listed>> = BTreeMap::new();
+        for entry in state.listed.values() {
+            entries.entry(entry.id).or_default().push(entry);
+        }
+        let size = |id: &ArtifactId| state.contents.get(id).copied().unwrap_or_default();
+        let needed: u64 = state.pins.keys().map(size).sum();
+        if needed > limit {
+            return Err(StorageError::LimitReached { needed, limit });
+        }
+        // Content is as old as its last upload: removing one of several entries of it would make no room.
+        let mut unneeded: Vec<(u64, u64, Vec<&Listed>)> = entries
+            .into_iter()
+            .filter(|(id, _)| !state.pins.contains_key(id))
+            .map(|(id, of)| (of.iter().map(|entry| entry.uploaded).max().unwrap_or_default(), size(&id), of))
+            .collect();
+        unneeded.sort_by_key(|(uploaded, ..)| *uploaded);
+        let mut total = needed + unneeded.iter().map(|(_, size, _)| size).sum::<u64>();
+        let mut victims = Vec::new();
+        for (_, size, of) in unneeded {
+            if total <= limit {
+                break;
+            }
+            total -= size;
+            victims.extend(of.into_iter().cloned());
+        }
+        Ok(victims)
+    }
+
     /// Removes all content that no entry and no pin names; says what.
     pub async fn sweep(&self) -> Result<Vec<ArtifactId>, StorageError> {
         let _placing = self.inner.placing.lock().await;
-        let unused: Vec<ArtifactId> = {
-            let state = self.state();
-            let listed: BTreeSet<ArtifactId> = state.listed.values().map(|entry| entry.id).collect();
-            let unused = |id: &&ArtifactId| !listed.contains(id) && !state.pins.contains_key(id);
-            state.contents.keys().filter(unused).copied().collect()
-        };
+        let unused = self.strike_unused();
+        let mut result = Ok(());
         for id in &unused {
-            // First out of the books: whoever asks meanwhile must not get a pin of what is about to go.
-            self.state().contents.remove(id);
-            self.inner.files.delete(&self.content_path(*id)).await?;
+            // What stays because of an error goes when the store is opened the next time.
+            result = result.and(self.inner.files.delete(&self.content_path(*id)).await);
         }
-        Ok(unused)
+        result.map(|()| unused)
+    }
+
+    /// Takes unused content out of the books, at once: whoever asks from now on does not get a pin of what is about to go.
+    fn strike_unused(&self) -> Vec<ArtifactId> {
+        let mut state = self.state();
+        let listed: BTreeSet<ArtifactId> = state.listed.values().map(|entry| entry.id).collect();
+        let unused = |id: &&ArtifactId| !listed.contains(id) && !state.pins.contains_key(id);
+        let unused: Vec<ArtifactId> = state.contents.keys().filter(unused).copied().collect();
+        for id in &unused {
+            state.contents.remove(id);
+            state.verified.remove(id);
+        }
+        unused
     }
 
     /// Reads an artifact from `offset` on, after its content has been found to be right.
@@ -289,7 +357,10 @@ impl ArtifactStore {
         let hasher = Some(Sha256::new());
         let mut stream = ArtifactStream { reader, id, hasher, position: 0, size: expected };
         while stream.next().await?.is_some() {}
-        self.state().verified.insert(id, found);
+        let mut state = self.state();
+        if state.contents.contains_key(&id) {
+            state.verified.insert(id, found);
+        }
         Ok(())
     }
 

@@ -60,6 +60,23 @@ pub enum StorageError {
         /// What was given.
         name: String,
     },
+    /// Another process stores artifacts in the same folder, and neither knows what the other still needs.
+    #[error("another process stores artifacts in {folder}: stop it, or give each cluster a folder of its own")]
+    InUse {
+        /// The root of the store.
+        folder: String,
+    },
+    /// The store has its limit of bytes, and nothing in it can go.
+    #[error(
+        "the artifacts that jobs need have {needed} bytes together with the new one, but only {limit} may be stored: wait for jobs to end, or \
+         raise the limit"
+    )]
+    LimitReached {
+        /// Bytes that cannot be removed.
+        needed: u64,
+        /// Bytes that may be stored.
+        limit: u64,
+    },
     /// No artifact has this content.
     #[error("the artifact {id} is not stored here: upload it again")]
     UnknownArtifact {

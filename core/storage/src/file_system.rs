@@ -1,6 +1,7 @@
 //! The face every file system shows.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -25,6 +26,11 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + 
 pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// The scheme of its URIs, e.g. `file`.
     fn scheme(&self) -> &'static str;
+
+    /// Where a file or folder is on this machine, for what only local files can do; `None` if it is elsewhere.
+    fn local_path(&self, _path: &str) -> Option<PathBuf> {
+        None
+    }
 
     /// What is known of a file. [`StorageError::NotFound`] if there is none.
     fn metadata<'a>(&'a self, path: &'a str) -> Answer<'a, FileMetadata>;

@@ -40,6 +40,10 @@ impl FileSystem for LocalFileSystem {
         "file"
     }
 
+    fn local_path(&self, path: &str) -> Option<PathBuf> {
+        Some(PathBuf::from(path))
+    }
+
     fn metadata<'a>(&'a self, path: &'a str) -> Answer<'a, FileMetadata> {
         let path = path.to_owned();
         Box::pin(blocking(move || match fs::metadata(&path) {

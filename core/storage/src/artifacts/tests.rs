@@ -80,9 +80,7 @@ async fn uploads_survive_a_restart_and_half_written_ones_do_not() {
         let listed = store.list_as(&pin, "k_job", 5, vec!["a".to_owned(), "b".to_owned()]).await.unwrap();
         // Neither listed nor pinned when the next process comes.
         drop(upload(&store, "other", b"other content").await);
-        let mut half = store.begin("half").await.unwrap();
-        half.write(Bytes::from_static(b"half")).await.unwrap();
-        std::mem::forget(half);
+        std::fs::write(folder.path().join("incoming/.unfinished-1-2-3"), "half").unwrap();
         std::fs::write(folder.path().join("incoming/99"), "finished, but not placed").unwrap();
         std::fs::write(folder.path().join("listed/broken.json"), "{").unwrap();
         listed
@@ -146,6 +144,44 @@ async fn damaged_content_is_not_handed_out_and_a_new_upload_repairs_it() {
     let again = upload(&store, "job", &content).await;
     assert_eq!(again.id, pin.id);
     assert!(read(&store, pin.id, 0).await.unwrap() == content);
+}
+
+#[tokio::test]
+async fn two_stores_in_one_folder_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().to_str().unwrap();
+    let first = open(folder.path()).await;
+    let again = || ArtifactStore::open(Arc::new(LocalFileSystem), root.to_owned());
+    let error = again().await.unwrap_err();
+    assert!(matches!(error, StorageError::InUse { .. }) && error.to_string().contains(root), "{error}");
+    // As long as anything of the first one lives.
+    let pin = upload(&first, "job", b"x").await;
+    drop(first);
+    again().await.unwrap_err();
+    drop(pin);
+    again().await.unwrap();
+}
+
+#[tokio::test]
+async fn room_is_made_of_the_oldest_that_nobody_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let mut pins = Vec::new();
+    for (number, key) in ["0_needed", "1_old", "2_newer", "3_old_again"].into_iter().enumerate() {
+        let pin = upload(&store, key, &[b"nomo"[number]; 1000]).await;
+        store.list_as(&pin, key, number as u64, Vec::new()).await.unwrap();
+        pins.push(pin);
+    }
+    pins.truncate(1);
+    // "1_old" and "2_newer" have contents of their own; "3_old_again" repeats that of "1_old".
+    let removed = |removed: Vec<Listed>| removed.into_iter().map(|entry| entry.key).collect::<Vec<_>>();
+    assert_eq!(removed(store.make_room(3000).await.unwrap()), [""; 0]);
+    assert_eq!(removed(store.make_room(2999).await.unwrap()), ["2_newer"]);
+    assert_eq!(removed(store.make_room(1500).await.unwrap()), ["1_old", "3_old_again"]);
+    assert_eq!(store.sweep().await.unwrap().len(), 2);
+    let error = store.make_room(999).await.unwrap_err();
+    assert!(matches!(error, StorageError::LimitReached { needed: 1000, limit: 999 }), "{error}");
+    assert_eq!(store.list().len(), 1);
 }
 
 #[tokio::test]
