@@ -7,7 +7,7 @@ use crate::all_options;
 const INTRODUCTION: &str = "\
 # Configuration
 
-<!-- Made from core/config/src/options.rs by `WEIR_BLESS=1 cargo test -p weir-config`; edit it there. -->
+<!-- Made from core/config/src/options/ by `WEIR_BLESS=1 cargo test -p weir-config`; edit it there. -->
 
 Options carry Flink's keys where Flink has them. An option is set by, the last of these that sets it winning:
 

@@ -12,14 +12,25 @@ pub(crate) struct Archive {
     /// Each with the time it entered. Times never decrease, because `now` does not.
     jobs: VecDeque<(Duration, Arc<JobView>)>,
     by_id: HashMap<JobId, Arc<JobView>>,
+    /// Tasks of all of them, which is what they need memory for.
+    tasks: usize,
+}
+
+/// How much is remembered at most.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) jobs: usize,
+    /// Of all jobs together; the newest job is remembered even if it has more.
+    pub(crate) tasks: usize,
 }
 
 impl Archive {
-    /// Remembers a job, and forgets the oldest beyond `capacity`.
-    pub(crate) fn insert(&mut self, view: Arc<JobView>, capacity: usize, now: Duration) {
+    /// Remembers a job, and forgets the oldest beyond the limits.
+    pub(crate) fn insert(&mut self, view: Arc<JobView>, limits: Limits, now: Duration) {
+        self.tasks += tasks(&view);
         self.by_id.insert(view.summary.id, Arc::clone(&view));
         self.jobs.push_back((now, view));
-        while self.jobs.len() > capacity {
+        while self.jobs.len() > limits.jobs || (self.jobs.len() > 1 && self.tasks > limits.tasks) {
             self.forget_oldest();
         }
     }
@@ -47,7 +58,12 @@ impl Archive {
 
     fn forget_oldest(&mut self) {
         if let Some((_, view)) = self.jobs.pop_front() {
+            self.tasks -= tasks(&view);
             self.by_id.remove(&view.summary.id);
         }
     }
+}
+
+fn tasks(view: &JobView) -> usize {
+    view.vertices.iter().map(Vec::len).sum()
 }

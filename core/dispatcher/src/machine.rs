@@ -9,7 +9,7 @@ use weir_model::{
     SubtaskView, TaskFailure, TaskRates,
 };
 
-use crate::archive::Archive;
+use crate::archive::{Archive, Limits};
 use crate::{Effect, Event, JobRecord, SubmitError};
 
 /// What can be chosen about the Dispatcher.
@@ -19,11 +19,13 @@ pub struct DispatcherOptions {
     pub expiration: Duration,
     /// How many ended jobs are remembered (`jobstore.max-capacity`); `None` is no limit.
     pub max_archived: Option<usize>,
+    /// How many tasks of ended jobs are remembered, all jobs together; the job that ended last is remembered even if it has more.
+    pub max_archived_tasks: usize,
 }
 
 impl Default for DispatcherOptions {
     fn default() -> Self {
-        Self { expiration: Duration::from_secs(3600), max_archived: None }
+        Self { expiration: Duration::from_secs(3600), max_archived: None, max_archived_tasks: 500_000 }
     }
 }
 
@@ -159,7 +161,9 @@ impl Dispatcher {
     }
 
     fn put_aside(&mut self, view: Arc<JobView>, now: Duration, effects: &mut Vec<Effect>) {
-        self.archive.insert(Arc::clone(&view), self.options.max_archived.unwrap_or(usize::MAX), now);
+        let jobs = self.options.max_archived.unwrap_or(usize::MAX);
+        let limits = Limits { jobs, tasks: self.options.max_archived_tasks };
+        self.archive.insert(Arc::clone(&view), limits, now);
         effects.push(Effect::Archived(view));
     }
 

@@ -147,7 +147,7 @@ fn an_artifact_is_released_when_the_last_of_its_jobs_ends() {
 
 #[test]
 fn ended_jobs_are_forgotten_after_a_while_and_beyond_a_number() {
-    let options = DispatcherOptions { expiration: seconds(60), max_archived: Some(2) };
+    let options = DispatcherOptions { expiration: seconds(60), max_archived: Some(2), ..DispatcherOptions::default() };
     let mut dispatcher = Dispatcher::new(options);
     let mut timer = None;
     let mut end = |dispatcher: &mut Dispatcher, number: u8, at: u64| {
@@ -173,6 +173,24 @@ fn ended_jobs_are_forgotten_after_a_while_and_beyond_a_number() {
     assert!(dispatcher.on_event(Event::Timer { id: timer }, seconds(280)).is_empty());
     assert_eq!(ids(&dispatcher), []);
     assert_eq!(submit(&mut dispatcher, 1, 7).len(), 1, "its id may be used again");
+}
+
+#[test]
+fn ended_jobs_are_forgotten_when_they_have_too_many_tasks_together() {
+    // Each has two.
+    let remembered = |max_archived_tasks, ends: u8| {
+        let mut dispatcher = Dispatcher::new(DispatcherOptions { max_archived_tasks, ..DispatcherOptions::default() });
+        for number in 1..=ends {
+            submit(&mut dispatcher, number, 7);
+            persisted(&mut dispatcher, number);
+            dispatcher.on_event(Event::JobEnded { view: finished(number) }, seconds(200));
+        }
+        dispatcher.archived_jobs().map(|view| view.summary.id).collect::<Vec<_>>()
+    };
+    assert_eq!(remembered(6, 3), [id(3), id(2), id(1)]);
+    assert_eq!(remembered(5, 3), [id(3), id(2)]);
+    assert_eq!(remembered(5, 9), [id(9), id(8)]);
+    assert_eq!(remembered(1, 3), [id(3)], "the last one, whatever its size");
 }
 
 #[test]

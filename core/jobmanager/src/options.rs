@@ -45,6 +45,8 @@ pub struct JobManagerOptions {
     pub tmp_dir: PathBuf,
     /// Where artifacts are stored: a folder or a URI; `None` is a folder in `working_dir`.
     pub artifacts: Option<String>,
+    /// How many bytes of artifacts are stored; the oldest that no job needs go when more are uploaded.
+    pub max_artifacts_size: u64,
     /// How long a job's process may take to build its job.
     pub worker_start_timeout: Duration,
     /// How ended jobs are remembered.
@@ -76,8 +78,6 @@ pub fn cluster_dir(configuration: &Configuration) -> PathBuf {
     base.join(configuration.get(&options::CLUSTER_ID))
 }
 
-impl JobManagerOptions {
-    /// What the configuration says.
 /// Makes the folder of a cluster's processes, for this user only; to be called before anything is written into it.
 ///
 /// # Errors
@@ -93,6 +93,8 @@ pub fn make_cluster_dir(configuration: &Configuration) -> Result<PathBuf, JobMan
     Ok(path)
 }
 
+impl JobManagerOptions {
+    /// What the configuration says.
     pub fn from_configuration(configuration: &Configuration) -> Result<JobManagerOptions, JobManagerError> {
         let get = configuration;
         let tmp_dir = get.get(&options::TMP_DIR).map_or_else(std::env::temp_dir, PathBuf::from);
@@ -113,10 +115,12 @@ pub fn make_cluster_dir(configuration: &Configuration) -> Result<PathBuf, JobMan
             max_old_outputs: get.get(&options::LOG_FILES).min(1),
             tmp_dir: absolute(tmp_dir)?,
             artifacts: get.get(&options::ARTIFACTS_DIR),
+            max_artifacts_size: get.get(&options::ARTIFACTS_MAX_TOTAL).0,
             worker_start_timeout: get.get(&options::WORKER_START_TIMEOUT),
             dispatcher: DispatcherOptions {
                 expiration: get.get(&options::JOB_STORE_EXPIRATION),
                 max_archived: Some(get.get(&options::JOB_STORE_CAPACITY) as usize),
+                ..DispatcherOptions::default()
             },
             resources: resource_options(get),
             task_manager_resources: ResourceProfile {
@@ -174,6 +178,7 @@ fn rest_options(get: &Configuration) -> RestOptions {
         cancel_enabled: get.get(&options::WEB_CANCEL),
         refresh_interval: get.get(&options::WEB_REFRESH),
         allow_origin: get.get(&options::WEB_ALLOW_ORIGIN),
+        answer_timeout: get.get(&options::WEB_TIMEOUT),
         max_content_length: get.get(&options::REST_MAX_CONTENT).0,
         max_artifact_size: get.get(&options::ARTIFACT_MAX_SIZE).0,
         ..RestOptions::default()
@@ -208,11 +213,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_come_from_the_configuration() {
-        let mut configuration = Configuration::new();
-        for setting in [
-            "cluster.id=blue",
-    #[test]
     fn the_default_folder_is_not_taken_from_somebody_who_was_there_first() {
         let tmp = tempfile::tempdir().unwrap();
         let mut configuration = Configuration::new();
@@ -226,6 +226,11 @@ mod tests {
         assert!(error.contains("symbolic link") && error.contains("process.working-dir"), "{error}");
     }
 
+    #[test]
+    fn options_come_from_the_configuration() {
+        let mut configuration = Configuration::new();
+        for setting in [
+            "cluster.id=blue",
             "process.working-dir=/var/lib/weir",
             "rest.port=0",
             "jobmanager.rpc.port=7",
@@ -233,6 +238,8 @@ mod tests {
             "provider.standalone.min-workers=2",
             "taskmanager.numberOfTaskSlots=3",
             "env.log.max-size=10mb",
+            "web.timeout=7 s",
+            "weir.artifacts.max-total-size=1mb",
         ] {
             configuration.set_argument(setting).unwrap();
         }
@@ -243,6 +250,7 @@ mod tests {
         assert_eq!(options.resources.template.slots, 3);
         assert_eq!(options.resources.providers[0], ProviderChoice { name: "standalone".to_owned(), min_workers: 2 });
         assert_eq!(options.max_output_size, 1 << 20);
+        assert_eq!((options.rest.answer_timeout, options.max_artifacts_size), (Duration::from_secs(7), 1 << 20));
         assert_eq!(options.task_manager_command[1], "taskmanager");
     }
 }

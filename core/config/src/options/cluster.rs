@@ -118,9 +118,15 @@ pub static REGISTRATION_TIMEOUT: ConfigOption<Duration> = ConfigOption::new(
 pub static START_FAILURE_RATE: ConfigOption<f64> = ConfigOption::new(
     "resourcemanager.start-worker.max-failure-rate",
     "10",
-    "How many TaskManagers may fail to start within a minute before asking for more waits for `resourcemanager.start-worker.retry-interval`.",
+    "How many TaskManagers may fail to start within a minute before asking for more waits for `resourcemanager.start-worker.retry-interval`. A \
+     whole number.",
 )
-.cluster();
+.cluster()
+.in_range(|value| match value {
+    value if !(1.0..=1_000_000.0).contains(value) => Err("it is not between 1 and 1000000".to_owned()),
+    value if value.fract() != 0.0 => Err("it is not a whole number".to_owned()),
+    _ => Ok(()),
+});
 
 /// `resourcemanager.start-worker.retry-interval`.
 pub static START_RETRY_INTERVAL: ConfigOption<Duration> = ConfigOption::new(
@@ -195,6 +201,15 @@ pub static ARTIFACTS_DIR: ConfigOption<Option<String>> = ConfigOption::optional(
 .cluster()
 .with_fallback_keys(&["web.upload.dir", "blob.storage.directory"]);
 
+/// `weir.artifacts.max-total-size`.
+pub static ARTIFACTS_MAX_TOTAL: ConfigOption<ByteSize> = ConfigOption::new(
+    "weir.artifacts.max-total-size",
+    "20gb",
+    "How many bytes of artifacts are stored. An upload that needs more makes room: the oldest artifacts that no running job needs are removed. When \
+     running jobs need all there is, the upload is refused.",
+)
+.cluster();
+
 /// `jobstore.expiration-time`.
 pub static JOB_STORE_EXPIRATION: ConfigOption<Duration> =
     ConfigOption::new("jobstore.expiration-time", "1 h", "How long ended jobs are shown.")
@@ -205,7 +220,8 @@ pub static JOB_STORE_EXPIRATION: ConfigOption<Duration> =
 pub static JOB_STORE_CAPACITY: ConfigOption<u32> = ConfigOption::new(
     "jobstore.max-capacity",
     "1000",
-    "How many ended jobs are shown at most; the oldest are forgotten first.",
+    "How many ended jobs are shown at most; the oldest are forgotten first. Jobs with very many tasks count for more: at most 500000 tasks of ended \
+     jobs are shown, and always the job that ended last.",
 )
 .cluster()
 .with_fallback_keys(&["completed-application-store.max-capacity"]);

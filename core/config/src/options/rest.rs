@@ -67,6 +67,15 @@ pub static WEB_ALLOW_ORIGIN: ConfigOption<String> = ConfigOption::new(
 )
 .cluster();
 
+/// `web.timeout`.
+pub static WEB_TIMEOUT: ConfigOption<Duration> = ConfigOption::new(
+    "web.timeout",
+    "10 min",
+    "How long the cluster may take to answer a request of the HTTP API, but for uploads of artifacts. To run a job includes that it is built.",
+)
+.cluster()
+.in_range(|value| if value.as_millis() >= 100 { Ok(()) } else { Err("it is below 100 ms".to_owned()) });
+
 /// `rest.server.max-content-length`.
 pub static REST_MAX_CONTENT: ConfigOption<ByteSize> = ConfigOption::new(
     "rest.server.max-content-length",
