@@ -1,6 +1,7 @@
 //! What must always hold, and what must hold in the end.
 //!
-//! - No slot is given to two jobs at a time, and the ResourceManager and the jobs agree about who has which.
+//! - No slot is given to two jobs at a time, nor one of a TaskManager that will be taken away, and the ResourceManager and the
+//!   jobs agree about who has which.
 //! - At most one attempt of a task counts: no attempt is deployed before the one before it has ended or is lost.
 //! - What is told of an old attempt changes nothing.
 //! - States follow each other as they may, and attempts only grow.
@@ -10,13 +11,14 @@
 //! - Every job ends; afterwards all slots are free, no worker and no coordinator is left, and no provider has a TaskManager that
 //!   the ResourceManager does not know or need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use weir_jobmaster::JobMasterEvent;
 use weir_model::{
     DeploymentId, ExecutionState, FromTaskManager, JobId, JobStatus, JobView, SlotId, TaskId, TaskManagerId,
     ToResourceManager, ToTaskManager,
 };
+use weir_provider_api::ProviderEvent;
 use weir_resourcemanager::Event as ResourceManagerEvent;
 use weir_scheduler::{ExecutionGraph, SlotSharing};
 
@@ -29,6 +31,8 @@ pub(crate) struct Checks {
     pub(crate) violation: Option<String>,
     /// Who has which slot, by what the ResourceManager told.
     pub(crate) slots: BTreeMap<SlotId, JobId>,
+    /// TaskManagers that will be taken away.
+    draining: BTreeSet<TaskManagerId>,
     /// Tasks that were deployed and whose end is not known: their deployment and TaskManager.
     running: BTreeMap<(JobId, TaskId), (u32, TaskManagerId)>,
     /// Attempt and state of every task, as shown last.
@@ -44,6 +48,7 @@ impl Checks {
         Self {
             violation: None,
             slots: BTreeMap::new(),
+            draining: BTreeSet::new(),
             running: BTreeMap::new(),
             shown: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -54,6 +59,7 @@ impl Checks {
 
     pub(crate) fn forget_job_manager(&mut self) {
         self.slots.clear();
+        self.draining.clear();
         self.running.clear();
         self.shown.clear();
     }
@@ -86,8 +92,20 @@ impl Checks {
                     }
                 }
             }
+            ResourceManagerEvent::Provider { event: ProviderEvent::Draining { id, .. }, .. } => {
+                self.draining.insert(id.clone());
+            }
             _ => {}
         }
+    }
+
+    /// A slot is given to a job: what is wrong with that, if anything.
+    pub(crate) fn on_grant(&mut self, slot: &SlotId, job: JobId) -> Option<String> {
+        if self.draining.contains(&slot.task_manager) {
+            return Some(format!("{job} is given {slot:?}, though the TaskManager will be taken away"));
+        }
+        let owner = self.slots.insert(slot.clone(), job)?;
+        Some(format!("{slot:?} is given to {job} while {owner} has it"))
     }
 
     pub(crate) fn on_event_for_job(&mut self, job: JobId, event: &JobMasterEvent) {
@@ -259,6 +277,14 @@ impl World {
             };
             let (count, min) = (provider.workers.values().filter(living).count(), provider.scenario.min_workers);
             let name = provider.scenario.name.clone();
+            let registered = |process: &&super::task_manager::TaskManagerProcess| {
+                process.provider == Some(index) && process.state.is_some()
+            };
+            let (running, registered) =
+                (view.providers[index].running, self.task_managers.iter().filter(registered).count());
+            self.check(running as usize == registered, || {
+                format!("{running} TaskManagers of {name} count as running, {registered} are")
+            });
             self.check(count <= min as usize, || {
                 format!("provider {name} has {count} TaskManagers when no job runs, {min} at least")
             });

@@ -427,10 +427,8 @@ impl World {
                     format!("{} gets {}", &job.to_string()[..4], slots.join(" "))
                 });
                 for grant in grants {
-                    let before = self.checks.slots.insert(grant.slot.clone(), job);
-                    self.check(before.is_none(), || {
-                        format!("{:?} is given to {job} while {before:?} has it", grant.slot)
-                    });
+                    let problem = self.checks.on_grant(&grant.slot, job);
+                    self.check(problem.is_none(), || problem.unwrap_or_default());
                 }
             }
             FromResourceManager::TaskManagerLost { id, .. } => self.checks.lose_task_manager(job, id),

@@ -94,7 +94,11 @@ pub enum Trace {
 
 /// Simulates the cluster of a seed until all its jobs have ended and all its TaskManagers are idle or gone.
 pub fn simulate(seed: u64, trace: Trace) -> Result<Outcome, Box<Violation>> {
-    let mut world = World::new(seed, trace);
+    conclude(seed, &mut World::new(seed, trace))
+}
+
+/// Runs to the end. A panic counts as a violation, so that it is reported with its seed.
+fn conclude(seed: u64, world: &mut World) -> Result<Outcome, Box<Violation>> {
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let what = match result {
         Ok(Ok(outcome)) => return Ok(outcome),
@@ -105,7 +109,7 @@ pub fn simulate(seed: u64, trace: Trace) -> Result<Outcome, Box<Violation>> {
             format!("a component panicked: {text}")
         }
     };
-    Err(Box::new(Violation { seed, at: world.now - START, what, trace: world.lines }))
+    Err(Box::new(Violation { seed, at: world.now - START, what, trace: std::mem::take(&mut world.lines) }))
 }
 
 /// When the simulation starts, since 1970-01-01 UTC.
@@ -116,6 +120,9 @@ const PATIENCE: Duration = Duration::from_secs(40 * 60);
 
 /// How long everything may take after that.
 const GRACE: Duration = Duration::from_secs(20 * 60);
+
+/// No simulation needs nearly as many events.
+const MAX_EVENTS: u64 = 500_000;
 
 /// Something that happens at a time.
 #[derive(Debug)]
@@ -386,6 +393,7 @@ impl World {
             let sign = next.order ^ (next.at.as_nanos() as u64).rotate_left(32);
             self.fingerprint = (self.fingerprint ^ sign).wrapping_mul(0x0100_0000_01b3);
             self.happen(next.what);
+            self.check(self.happened < MAX_EVENTS, || "components keep each other busy without end".to_owned());
             if let Some(what) = self.checks.violation.take() {
                 return Err(what);
             }
@@ -428,4 +436,31 @@ impl World {
 /// The task as people write it: `1/3` is subtask 3 of vertex 1.
 fn short(task: TaskId) -> String {
     format!("{}/{}", task.vertex, task.subtask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_violation_says_how_to_replay_it() {
+        let violation = Violation {
+            seed: 7,
+            at: Duration::from_millis(1500),
+            what: "a slot is given twice".to_owned(),
+            trace: vec!["what came before".to_owned()],
+        };
+        let text = violation.to_string();
+        assert!(text.starts_with("what came before\nseed 7, after 1.5s: a slot is given twice\n"), "{text}");
+        assert!(text.contains("cargo run -p weir-testkit -- --seed 7 --trace"), "{text}");
+    }
+
+    #[test]
+    fn a_panic_of_a_component_is_a_violation_of_its_seed() {
+        let mut world = World::new(3, Trace::Off);
+        // A job that is not in the scenario: the simulation itself relies on that.
+        world.at(START, Happening::Submit(99));
+        let violation = conclude(3, &mut world).expect_err("there is no such job");
+        assert!(violation.what.contains("panicked"), "{violation}");
+    }
 }

@@ -185,7 +185,10 @@ impl World {
             return self.provider_event(index, event, Duration::ZERO);
         };
         match worker.process {
-            Some(process) => self.end_task_manager(process, "stopped by its provider", false),
+            Some(process) if self.task_managers[process].state.is_some() => {
+                self.end_task_manager(process, "stopped by its provider", false);
+            }
+            Some(process) => self.on_provided_task_manager_ended(index, process, "it is gone", false),
             None => {
                 self.providers[index].workers.remove(&id);
                 let event = ProviderEvent::Terminated { id, reason: "stopped".to_owned(), retryable: true };
@@ -194,7 +197,11 @@ impl World {
         }
     }
 
-    pub(crate) fn on_provided_task_manager_ended(&mut self, index: usize, process: usize, reason: &str) {
+    /// `silent`: its machine is gone too, and the provider may learn that only when it is asked to stop it.
+    pub(crate) fn on_provided_task_manager_ended(&mut self, index: usize, process: usize, reason: &str, silent: bool) {
+        if silent && self.random.chance(500) {
+            return;
+        }
         let id = self.task_managers[process].id.clone();
         let delay = self.random.millis(1, 500);
         let step = Step::Notice { id, reason: reason.to_owned() };

@@ -247,7 +247,7 @@ impl World {
             }
         }
         match self.task_managers[index].provider {
-            Some(provider) => self.on_provided_task_manager_ended(provider, index, reason),
+            Some(provider) => self.on_provided_task_manager_ended(provider, index, reason, silent),
             None => {
                 let delay = self.random.millis(500, 10_000);
                 self.after(delay, Happening::StartTaskManager { index });
