@@ -52,6 +52,9 @@ impl ResourceManager {
         {
             reasons.push(format!("`slotmanager.number-of-slots.max` is {max}"));
         }
+        // Those without room have said so already.
+        let others = self.workers.providers.iter().filter(|provider| provider.room() != Some(0));
+        reasons.extend(others.filter_map(capacity));
         if !reasons.is_empty() {
             text.push_str(": ");
             text.push_str(&reasons.join("; "));
@@ -119,13 +122,16 @@ impl ResourceManager {
             let rest = if provider.rests(now) { "; it is asked again later" } else { "" };
             reasons.push(format!("provider {name} failed: {failure}{rest}"));
         }
-        if let Some(max) = provider.max_workers.filter(|_| provider.room() == Some(0)) {
-            let message = &provider.capacity_message;
-            let said = if message.is_empty() { String::new() } else { format!(" ({message})") };
-            let max = counted(max, "TaskManager", "TaskManagers");
-            reasons.push(format!("provider {name} can have {max} at most{said}"));
-        }
+        reasons.extend(capacity(provider).filter(|_| provider.room() == Some(0)));
     }
+}
+
+/// How many TaskManagers a provider can have, if that is known.
+fn capacity(provider: &Provider) -> Option<String> {
+    let max = counted(provider.max_workers?, "TaskManager", "TaskManagers");
+    let message = &provider.capacity_message;
+    let said = if message.is_empty() { String::new() } else { format!(" ({message})") };
+    Some(format!("provider {} can have {max} at most{said}", provider.name))
 }
 
 fn counted(count: u32, one: &str, many: &str) -> String {
