@@ -25,7 +25,7 @@ impl Executable {
     /// An error if it speaks another version of the protocol than this program.
     pub(crate) fn check_protocol(&self) -> anyhow::Result<()> {
         let Some(note) = &self.note else { return Ok(()) };
-        artifact::check_protocol(note).map_err(|what| usage(what.explain(&self.path.display())))
+        artifact::check_protocol(note).map_err(|what| usage(what.explain(self.path.display())))
     }
 }
 

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, anyhow};
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use weir_config::{Configuration, options};
 
 use crate::arguments::{OutputFormat, RunArgs, Target};
-use crate::client::Client;
+use crate::client::{Client, Refused};
 use crate::cluster::{Embedded, Signals, cores};
 use crate::command_line;
 use crate::executable;
@@ -260,11 +261,22 @@ impl Client {
             id: String,
             sha256: String,
         }
-        let Stored { files } = self.get("/jars").await?;
+        let Stored { files } = self.get("/jars").await.map_err(|error| self.takes_no_jobs(error))?;
         let digest = sha256(path).with_context(|| format!("{} cannot be read", path.display()))?;
         match files.into_iter().find(|file| file.sha256 == digest) {
             Some(file) => Ok(file.id),
             None => self.upload(path).await,
+        }
+    }
+
+    /// A cluster that takes no jobs has no list of artifacts.
+    fn takes_no_jobs(&self, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast_ref::<Refused>() {
+            Some(refused) if refused.status == StatusCode::NOT_FOUND => anyhow!(
+                "the cluster at {} takes no jobs over its HTTP API: web.submit.enable is false there",
+                self.base()
+            ),
+            _ => error,
         }
     }
 }
