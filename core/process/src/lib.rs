@@ -5,6 +5,7 @@
 //! is started, and what is said to it, is its users' business.
 
 mod folder;
+mod kernel;
 mod lineage;
 mod output;
 mod process;
@@ -12,5 +13,6 @@ mod spawner;
 mod status;
 
 pub use folder::private_folder;
-pub use process::{Command, Ended, Process, SpawnError, variables_beginning_with};
+pub use kernel::{children, is_stopped, memory, resident_bytes, resident_bytes_of_tree, state_of};
+pub use process::{Command, Ended, Killer, Process, SpawnError, variables_beginning_with};
 pub use status::describe_status;

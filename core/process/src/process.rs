@@ -99,6 +99,17 @@ struct Shared {
     last_lines: Arc<Mutex<LastLines>>,
 }
 
+/// Kills a process from elsewhere; of no effect once it has ended. Does not keep it from being dropped.
+#[derive(Debug, Clone)]
+pub struct Killer(Arc<Shared>);
+
+impl Killer {
+    /// As [`Process::kill`].
+    pub fn kill(&self) {
+        self.0.kill();
+    }
+}
+
 /// How a process ended.
 #[derive(Debug, Clone)]
 pub struct Ended {
@@ -172,6 +183,11 @@ impl Process {
     /// Kills it and its process group at once. [`wait`](Self::wait) tells when it is gone.
     pub fn kill(&self) {
         self.shared.kill();
+    }
+
+    /// Something that can kill it from elsewhere.
+    pub fn killer(&self) -> Killer {
+        Killer(self.shared.clone())
     }
 
     /// The last lines of its standard error so far.
