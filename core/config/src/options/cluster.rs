@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::within;
-use crate::{ByteSize, ConfigOption, FailoverStrategy, List, LogLevel};
+use super::{check_token, within};
+use crate::{ByteSize, ConfigOption, FailoverStrategy, List, LogLevel, Secret};
 
 /// `cluster.id`: which cluster a process belongs to.
 pub static CLUSTER_ID: ConfigOption<String> = ConfigOption::new(
@@ -37,10 +37,41 @@ pub static JOBMANAGER_PORT: ConfigOption<u32> = ConfigOption::new(
 pub static JOBMANAGER_BIND_HOST: ConfigOption<String> = ConfigOption::new(
     "jobmanager.bind-host",
     "localhost",
-    "Address on which the JobManager listens for TaskManagers; `0.0.0.0` for all. Whoever reaches it can register as a TaskManager and is given \
-     artifacts to run: open it to trusted networks only.",
+    "Address on which the JobManager listens for TaskManagers; `0.0.0.0` for all. Whoever registers as a TaskManager is given artifacts, arguments \
+     and secrets of jobs: an address that other machines reach needs `security.internal.token`, or `security.internal.allow-unauthenticated`. \
+     Nothing is encrypted: open it to trusted networks only.",
 )
 .cluster();
+
+/// `security.internal.token`.
+pub static INTERNAL_TOKEN: ConfigOption<Option<Secret>> = ConfigOption::optional(
+    "security.internal.token",
+    "The secret by which JobManager and TaskManagers of a cluster know each other: the same for all of them, in their `config.yaml` or as \
+     `WEIR_CONF_SECURITY_INTERNAL_TOKEN`. TaskManagers that providers start get it by themselves. When it is not set, nobody is asked.",
+)
+.cluster()
+.in_range(check_token);
+
+/// `security.internal.allow-unauthenticated`.
+pub static INTERNAL_ALLOW_UNAUTHENTICATED: ConfigOption<bool> = ConfigOption::new(
+    "security.internal.allow-unauthenticated",
+    "false",
+    "Whether TaskManagers of other machines may register without a token.",
+)
+.cluster();
+
+/// `jobmanager.memory.coordinators.size`.
+pub static COORDINATORS_MEMORY: ConfigOption<Option<ByteSize>> = ConfigOption::optional(
+    "jobmanager.memory.coordinators.size",
+    "How much memory the coordinators of all jobs may take together: the processes beside the JobManager that build jobs and list their inputs. When \
+     they take more, the largest is ended with a report. When it is not set, the limit is nine tenths of the machine's or the control group's \
+     memory.",
+)
+.cluster()
+.in_range(|value| match value {
+    Some(size) if size.0 < 16 << 20 => Err("it is below 16mb, which no job can be built in".to_owned()),
+    Some(_) | None => Ok(()),
+});
 
 /// `jobmanager.execution.failover-strategy`.
 pub static FAILOVER_STRATEGY: ConfigOption<FailoverStrategy> = ConfigOption::new(
@@ -170,13 +201,15 @@ pub static TMP_DIR: ConfigOption<Option<String>> = ConfigOption::optional(
 /// `env.log.dir`.
 pub static LOG_DIR: ConfigOption<Option<String>> = ConfigOption::optional(
     "env.log.dir",
-    "Folder of the log files. When it is not set, `log` in the working folder of the process.",
+    "Folder of the log files. When it is not set, `log` in the working folder of the process. TaskManagers have folders of their own in it, named \
+     by `taskmanager.resource-id`.",
 )
 .cluster();
 
 /// `env.log.max`.
 pub static LOG_FILES: ConfigOption<u32> =
-    ConfigOption::new("env.log.max", "10", "How many older parts of each log file are kept.")
+    ConfigOption::new("env.log.max", "10", "How many older parts of each log file are kept, but at most one of what jobs print; and the log files of how many processes of a kind, \
+     those that have ended included.")
         .cluster()
         .in_range(|value| within(Some(*value), 0, 1000));
 

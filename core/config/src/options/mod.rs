@@ -10,7 +10,7 @@ pub use job::*;
 pub use rest::*;
 pub use taskmanager::*;
 
-use crate::AnyOption;
+use crate::{AnyOption, Secret};
 
 /// All options, in the order of the manual.
 pub fn all_options() -> &'static [&'static dyn AnyOption] {
@@ -43,6 +43,9 @@ pub fn all_options() -> &'static [&'static dyn AnyOption] {
         &JOBMANAGER_ADDRESS,
         &JOBMANAGER_PORT,
         &JOBMANAGER_BIND_HOST,
+        &INTERNAL_TOKEN,
+        &INTERNAL_ALLOW_UNAUTHENTICATED,
+        &COORDINATORS_MEMORY,
         &FAILOVER_STRATEGY,
         &FAILURE_HISTORY,
         &HEARTBEAT_INTERVAL,
@@ -94,6 +97,19 @@ pub fn all_options() -> &'static [&'static dyn AnyOption] {
         &CLIENT_TIMEOUT,
     ];
     ALL
+}
+
+/// Whether a token is hard to guess and can be sent in a header.
+fn check_token(token: &Option<Secret>) -> Result<(), String> {
+    match token {
+        Some(token) if token.reveal().len() < 16 => {
+            Err("it is shorter than 16 characters, which is guessed too easily".to_owned())
+        }
+        Some(token) if !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Err("it has characters that a header cannot carry".to_owned())
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn within(value: Option<u32>, least: u32, most: u32) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::within;
+use super::{check_token, within};
 use crate::{ByteSize, ConfigOption, Secret};
 
 /// `rest.address`.
@@ -32,11 +32,7 @@ pub static REST_TOKEN: ConfigOption<Option<Secret>> = ConfigOption::optional(
     "The secret that clients of the HTTP API show as `Authorization: Bearer …`. The command line uses the same option. When it is not set, nobody is asked.",
 )
 .cluster()
-.in_range(|token| match token {
-    Some(token) if token.reveal().len() < 16 => Err("it is shorter than 16 characters, which is guessed too easily".to_owned()),
-    Some(token) if !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) => Err("it has characters that a header cannot carry".to_owned()),
-    Some(_) | None => Ok(()),
-});
+.in_range(check_token);
 
 /// `security.rest.allow-unauthenticated`.
 pub static ALLOW_UNAUTHENTICATED: ConfigOption<bool> = ConfigOption::new(
