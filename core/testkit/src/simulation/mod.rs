@@ -2,7 +2,7 @@
 //!
 //! The Dispatcher, the ResourceManager, the JobMasters and the TaskManagers are the real ones. Worker processes, coordinators,
 //! providers, the network and the rest of the JobManager are models. All that is random comes from one seed, so a failure can
-//! be replayed. What must always hold is checked after every event; see [`invariants`].
+//! be replayed. What must always hold is checked after every event; see `invariants`.
 
 mod coordinator;
 mod faults;
