@@ -7,6 +7,7 @@
 mod harness;
 
 mod artifacts;
+mod commands;
 mod disconnected;
 mod frozen;
 mod input;
