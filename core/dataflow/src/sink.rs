@@ -75,7 +75,8 @@ pub trait Sink<T>: Clone + Send + 'static {
     fn create_writer(&self, context: &WriterContext) -> Result<Self::Writer, SinkError>;
 
     /// Makes the committer; called on the driver's side before any task starts, so this is the place to refuse an output
-    /// that cannot be written.
+    /// that cannot be written. When the process with a run's committers was lost, the next one makes committers with that run's id
+    /// only to call [`Committer::abort`], before it makes its own.
     fn create_committer(&self, context: &CommitterContext) -> Result<Option<Box<dyn Committer>>, SinkError> {
         let _ = context;
         Ok(None)

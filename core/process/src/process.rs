@@ -147,11 +147,12 @@ impl Process {
             prepared.current_dir(folder);
         }
         prepared.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let born = lineage::now();
         let child = spawner::spawn(prepared).await.map_err(|error| failed(why_not(&command, &error)))?;
-        Ok(Process::watch(child, &command, lineage))
+        Ok(Process::watch(child, &command, Lineage { name: lineage, born }))
     }
 
-    fn watch(mut child: Child, command: &Command, lineage: String) -> Process {
+    fn watch(mut child: Child, command: &Command, lineage: Lineage) -> Process {
         let pid = child.id().unwrap_or_default();
         let last_lines = Arc::new(Mutex::new(LastLines::new(LAST_LINES, LAST_BYTES)));
         let shared = Arc::new(Shared { pid, reaped: AtomicBool::new(false), last_lines: last_lines.clone() });
@@ -238,10 +239,16 @@ impl Drop for KilledWhenDropped {
     }
 }
 
+/// How what a process has started is found.
+struct Lineage {
+    name: String,
+    born: u64,
+}
+
 async fn see_to_its_end(
     mut child: Child,
     guard: KilledWhenDropped,
-    lineage: String,
+    lineage: Lineage,
     pumps: Vec<JoinHandle<()>>,
     tell: watch::Sender<Option<Ended>>,
 ) {
@@ -250,7 +257,9 @@ async fn see_to_its_end(
     shared.reaped.store(true, Ordering::Release);
     drop(guard);
     let session = shared.pid;
-    let left = tokio::task::spawn_blocking(move || lineage::kill(session, &lineage)).await.unwrap_or_default();
+    let left = tokio::task::spawn_blocking(move || lineage::kill(session, &lineage.name, lineage.born))
+        .await
+        .unwrap_or_default();
     if left > 0 {
         tracing::info!(pid = session, processes = left, "killed what a process had left running");
     }

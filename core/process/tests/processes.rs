@@ -62,6 +62,23 @@ async fn a_flood_is_bounded_and_its_end_is_kept() {
 }
 
 #[tokio::test]
+async fn no_name_saves_a_process_that_was_left_running() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    // The kernel's name of a process is that of its file.
+    let script = format!(
+        "cp \"$(command -v sleep)\" {0}/weir-guardian; setsid {0}/weir-guardian 1000 & echo $! > {0}/pid; wait",
+        folder.path().display()
+    );
+    let mut process = Process::spawn(shell(&script)).await.unwrap();
+    let named = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "weir-guardian\n");
+    until("it has the name", || number_in(&path("pid")).is_some_and(named)).await;
+    process.kill();
+    process.wait().await;
+    until("it is gone", || !runs(number_in(&path("pid")).unwrap())).await;
+}
+
+#[tokio::test]
 async fn killing_ends_children_that_left_the_session() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);

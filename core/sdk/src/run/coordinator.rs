@@ -268,3 +268,54 @@ impl Committers {
         self.by_node.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Log = Arc<Mutex<Vec<String>>>;
+
+    /// A sink whose committers say what they are told.
+    struct Recording(Log);
+
+    struct RecordingCommitter {
+        run_id: String,
+        log: Log,
+    }
+
+    impl ErasedSink for Recording {
+        fn create_committer(&self, context: &CommitterContext) -> Result<Option<Box<dyn Committer>>, SinkError> {
+            if context.run_id == "unknown" {
+                return Err(SinkError::new("no such run"));
+            }
+            Ok(Some(Box::new(RecordingCommitter { run_id: context.run_id.clone(), log: self.0.clone() })))
+        }
+    }
+
+    impl Committer for RecordingCommitter {
+        fn commit(&mut self, committables: Vec<Vec<u8>>) -> Result<(), SinkError> {
+            lock(&self.log).push(format!("{} commits {}", self.run_id, committables.len()));
+            Ok(())
+        }
+
+        fn abort(&mut self) {
+            lock(&self.log).push(format!("{} aborts", self.run_id));
+            assert!(self.run_id != "cursed", "no way back");
+        }
+    }
+
+    #[test]
+    fn what_lost_runs_wrote_aside_is_discarded_whatever_becomes_of_the_others() {
+        let log = Log::default();
+        let sinks: Sinks = [(3, Box::new(Recording(log.clone())) as Box<dyn ErasedSink>)].into();
+        for run_id in ["unknown", "cursed", "first"] {
+            discard_lost(&sinks, run_id);
+        }
+        assert_eq!(*lock(&log), ["cursed aborts", "first aborts"]);
+        let commits = Commits::default();
+        commits.open(&sinks, "second").unwrap();
+        commits.commit().unwrap();
+        commits.discard();
+        assert_eq!(lock(&log).last().unwrap(), "second commits 0");
+    }
+}

@@ -368,6 +368,23 @@ fn a_released_worker_that_stays_is_killed() {
 }
 
 #[test]
+fn the_slot_of_a_worker_that_leaves_or_dies_can_be_given_to_another_job_at_once() {
+    let ends: [fn(DeploymentId) -> ForTaskManager; 2] = [
+        |deployment| ForTaskManager::ReleaseWorker { deployment },
+        |deployment| ForTaskManager::KillWorker { deployment, reason: "it does not stop".to_owned() },
+    ];
+    for end in ends {
+        let mut fixture = Fixture::registered(1);
+        fixture.deploy(1, 1, &[0]);
+        fixture.receive(1, end(deployment(1, 0)));
+        fixture.taken();
+        fixture.receive(1, ForTaskManager::StartWorker(start_worker(2, 0, &[0])));
+        assert!(matches!(fixture.taken()[..], [Effect::StartWorker { worker: WorkerKey(2), .. }]));
+        assert_eq!(fixture.state.slots_held(), 1);
+    }
+}
+
+#[test]
 fn a_slot_belongs_to_one_job_at_a_time() {
     let mut fixture = Fixture::registered(1);
     fixture.deploy(1, 1, &[1, 2]);

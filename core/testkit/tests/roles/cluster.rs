@@ -130,7 +130,10 @@ impl Coordinator {
     }
 
     pub fn open(&mut self) -> String {
-        self.say(to_coordinator::Message::Open(coordinator::Open { run_id: RUN_ID.to_owned() }));
+        self.say(to_coordinator::Message::Open(coordinator::Open {
+            run_id: RUN_ID.to_owned(),
+            lost_run_ids: Vec::new(),
+        }));
         self.await_that(|message| match message {
             to_job_manager::Message::Opened(opened) => Ok(opened.error),
             other => Err(other),

@@ -56,7 +56,6 @@ pub(crate) struct Cluster {
     id: String,
     rest: SocketAddr,
     rpc_port: u16,
-    // First, so that they are gone before they can complain of a lost JobManager; the folder is last.
     pub(crate) task_managers: Vec<(String, Process)>,
     pub(crate) job_manager: Process,
     pub(crate) http: Http,
@@ -187,6 +186,14 @@ impl Cluster {
     /// A path in the cluster's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+}
+
+impl Drop for Cluster {
+    /// First the JobManager is frozen, so that none complains of the loss of another.
+    fn drop(&mut self) {
+        self.job_manager.freeze();
+        self.task_managers.clear();
     }
 }
 

@@ -29,7 +29,7 @@ impl Size {
         repetitions: 9,
         tasks: 2000,
         all_to_all: 250,
-        task_managers: 325,
+        task_managers: 1000,
         // Longer than two intervals between heartbeats.
         endurance: Duration::from_secs(22),
     };

@@ -63,6 +63,12 @@ impl Process {
         self.child.id()
     }
 
+    /// Has it do nothing any more.
+    pub(crate) fn freeze(&self) {
+        // SAFETY: kill takes no pointers; the process is a child that is reaped by nobody but this value.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGSTOP) };
+    }
+
     /// kill -9 of this process alone.
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;
