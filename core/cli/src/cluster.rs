@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use weir_config::{AnyOption, ConfigValue, Configuration, Origin, options};
 use weir_jobmanager::{JobManager, JobManagerOptions, cluster_dir, make_cluster_dir};
 use weir_logging::{LogFilter, LogOptions, Stderr};
-use weir_taskmanager::{TaskManager, TaskManagerOptions};
+use weir_taskmanager::{TaskManager, TaskManagerOptions, Token, random_id};
 
 use crate::arguments::LocalArgs;
 use crate::client::Client;
@@ -21,7 +21,7 @@ pub(crate) async fn job_manager(configuration: &Configuration) -> anyhow::Result
     let options = JobManagerOptions::from_configuration(configuration)?;
     log(configuration, options.log_dir.clone(), "jobmanager", &std::process::id().to_string(), Stderr::Warnings)?;
     let mut signals = Signals::new()?;
-    let job_manager = JobManager::start(options).await?;
+    let job_manager = JobManager::start(with_commit(options)).await?;
     text::print(&format!(
         "JobManager of cluster {}: HTTP API and dashboard at http://{}, TaskManagers connect to {}\n",
         configuration.get(&options::CLUSTER_ID),
@@ -38,12 +38,22 @@ pub(crate) async fn job_manager(configuration: &Configuration) -> anyhow::Result
     ended.map(|()| failure::OK).map_err(|failure| anyhow!("the JobManager failed: {failure}"))
 }
 
+/// Says from which commit this program was built.
+fn with_commit(mut options: JobManagerOptions) -> JobManagerOptions {
+    options.rest.commit = env!("WEIR_BUILD_COMMIT").to_owned();
+    options.rest.commit_date = env!("WEIR_BUILD_COMMIT_DATE").to_owned();
+    options
+}
+
 /// `weir taskmanager`.
 pub(crate) async fn task_manager(configuration: &Configuration) -> anyhow::Result<u8> {
     let mut options = task_manager_options(configuration)?;
     options.owns_process = true;
-    let id = options.id.clone().unwrap_or_else(|| std::process::id().to_string());
+    let id = options.id.clone().unwrap_or_default();
     log(configuration, options.log_dir.clone(), "taskmanager", &id, Stderr::Warnings)?;
+    if let Some(others) = options.log_dir.parent() {
+        weir_logging::remove_ended_folders(others, kept_logs(configuration));
+    }
     let mut signals = Signals::new()?;
     let task_manager = TaskManager::start(options)?;
     text::print(&format!("TaskManager {} looks for the JobManager\n", task_manager.id()))?;
@@ -135,7 +145,7 @@ impl Embedded {
         options: JobManagerOptions,
         folder: Option<TempDir>,
     ) -> anyhow::Result<Embedded> {
-        let job_manager = JobManager::start(options).await?;
+        let job_manager = JobManager::start(with_commit(options)).await?;
         Ok(Embedded { configuration, job_manager, task_managers: Vec::new(), folder })
     }
 
@@ -149,8 +159,12 @@ impl Embedded {
                 1 => format!("local-{}", std::process::id()),
                 _ => format!("local-{}-{number}", std::process::id()),
             });
-            // The process's own log and those of the jobs are in one place.
-            options.log_dir = JobManagerOptions::from_configuration(&self.configuration)?.log_dir;
+            let log_dir = JobManagerOptions::from_configuration(&self.configuration)?.log_dir;
+            options.log_dir = match (count, &options.id) {
+                // The only one shows the process's own log and those of the jobs in one place.
+                (1, _) | (_, None) => log_dir,
+                (_, Some(id)) => log_dir.join(log_folder(id)),
+            };
             options.echo_output = self.folder.is_some();
             self.task_managers.push(TaskManager::start(options)?);
         }
@@ -196,13 +210,19 @@ fn task_manager_options(configuration: &Configuration) -> anyhow::Result<TaskMan
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let job_manager = format!("{host}:{}", get.get(&options::JOBMANAGER_PORT));
     let folder = cluster_dir(configuration).join("taskmanager");
-    let log_dir = get.get(&options::LOG_DIR).map_or_else(|| folder.join("log"), PathBuf::from);
+    let host = get.get(&options::TASK_MANAGER_HOST);
+    let id = match get.get(&options::RESOURCE_ID) {
+        Some(id) => id,
+        None => random_id(&host).context("there is no randomness for the name of the TaskManager")?,
+    };
+    let log_dir = get.get(&options::LOG_DIR).map_or_else(|| folder.join("log"), PathBuf::from).join(log_folder(&id));
     let log_size = get.get(&options::LOG_SIZE).0;
     Ok(TaskManagerOptions {
-        id: get.get(&options::RESOURCE_ID),
+        internal_token: get.get(&options::INTERNAL_TOKEN).map(|token| Token::new(token.reveal())),
+        id: Some(id),
         cluster_id: get.get(&options::CLUSTER_ID),
         slots: get.get(&options::TASK_SLOTS),
-        host: Some(get.get(&options::TASK_MANAGER_HOST)),
+        host: Some(host),
         bind_host: Some(bind_host(&get.get(&options::TASK_MANAGER_BIND_HOST))?),
         memory: get.get(&options::PROCESS_MEMORY).map(|size| size.0),
         artifact_cache_size: get.get(&options::ARTIFACT_CACHE).0,
@@ -214,6 +234,20 @@ fn task_manager_options(configuration: &Configuration) -> anyhow::Result<TaskMan
         registration_timeout: Some(get.get(&options::TASK_MANAGER_REGISTRATION_TIMEOUT)),
         ..TaskManagerOptions::new(job_manager, folder, log_dir)
     })
+}
+
+/// The folder in which a TaskManager logs. Each has one, because TaskManagers of a host may be configured alike, and the files of a
+/// TaskManager are what others are shown of it.
+fn log_folder(id: &str) -> String {
+    match id {
+        "." | ".." => format!("_{id}"),
+        _ => id.replace('/', "_"),
+    }
+}
+
+/// How many processes of a role have log files, those that have ended included: as many as a log file has older parts.
+fn kept_logs(configuration: &Configuration) -> usize {
+    configuration.get(&options::LOG_FILES).max(1) as usize
 }
 
 fn bind_host(text: &str) -> anyhow::Result<IpAddr> {
@@ -238,7 +272,11 @@ fn log(configuration: &Configuration, dir: PathBuf, role: &str, id: &str, stderr
     log.max_old_files = configuration.get(&options::LOG_FILES);
     log.filter = LogFilter::from_env_or(&level).map_err(|error| usage(error.to_string()))?;
     log.stderr = stderr;
-    weir_logging::init(log).map_err(|error| anyhow!("{error}"))
+    let folder = log.dir.clone();
+    weir_logging::init(log).map_err(|error| anyhow!("{error}"))?;
+    // Behind the start of this process's own, which is among them.
+    weir_logging::remove_ended(&folder, role, kept_logs(configuration));
+    Ok(())
 }
 
 /// Ctrl-C and its like.

@@ -63,7 +63,7 @@ impl JobManager {
     /// Each names the option to change. Nothing is left running.
     pub async fn start(options: JobManagerOptions) -> Result<JobManager, JobManagerError> {
         let rest = RestServer::bind(options.rest.clone()).await?;
-        let rpc = RpcListener::bind(&options.bind_host, options.rpc_port).await?;
+        let rpc = RpcListener::bind(&options).await?;
         let prepared = Prepared::new(options, rpc.address()).await?;
         let (rest_address, rpc_address) = (rest.address(), rpc.address());
         let shut_down = CancellationToken::new();
@@ -200,6 +200,7 @@ impl Prepared {
             let request = providers::open_request(options, folder);
             (provider, request)
         });
+        resources.template.environment = providers::task_manager_environment(&options.configuration);
         let requests: Vec<_> = requests.collect();
         let shared = Arc::new(Shared {
             clock: self.clock,

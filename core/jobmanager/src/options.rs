@@ -25,6 +25,10 @@ pub struct JobManagerOptions {
     pub rpc_port: u16,
     /// Host by which TaskManagers that providers start reach it.
     pub rpc_host: String,
+    /// What TaskManagers have to show; `None`: nothing.
+    pub internal_token: Option<String>,
+    /// Whether it listens where other machines reach it without a token.
+    pub allow_unauthenticated: bool,
     /// How the HTTP API is served.
     pub rest: RestOptions,
     /// Between heartbeats of a TaskManager.
@@ -99,6 +103,7 @@ impl JobManagerOptions {
         let get = configuration;
         let tmp_dir = get.get(&options::TMP_DIR).map_or_else(std::env::temp_dir, PathBuf::from);
         let cluster_id = get.get(&options::CLUSTER_ID);
+        check_heartbeats(get)?;
         let working_dir = absolute(cluster_dir(configuration).join("jobmanager"))?;
         let log_dir = get.get(&options::LOG_DIR).map_or_else(|| working_dir.join("log"), PathBuf::from);
         Ok(JobManagerOptions {
@@ -107,6 +112,8 @@ impl JobManagerOptions {
             rpc_host: get.get(&options::JOBMANAGER_ADDRESS),
             rest: rest_options(get),
             heartbeat_interval: get.get(&options::HEARTBEAT_INTERVAL),
+            internal_token: get.get(&options::INTERNAL_TOKEN).map(|token| token.reveal().to_owned()),
+            allow_unauthenticated: get.get(&options::INTERNAL_ALLOW_UNAUTHENTICATED),
             heartbeat_timeout: get.get(&options::HEARTBEAT_TIMEOUT),
             metrics_interval: get.get(&options::METRICS_INTERVAL),
             log_dir: absolute(log_dir)?,
@@ -142,6 +149,18 @@ impl JobManagerOptions {
 fn port(value: u32) -> u16 {
     u16::try_from(value).expect("the option's range is that of ports")
 }
+/// Whoever is silent between two heartbeats must not be taken for lost.
+fn check_heartbeats(get: &Configuration) -> Result<(), JobManagerError> {
+    let (interval, timeout) = (get.get(&options::HEARTBEAT_INTERVAL), get.get(&options::HEARTBEAT_TIMEOUT));
+    if timeout > interval {
+        return Ok(());
+    }
+    Err(JobManagerError::Option(format!(
+        "`heartbeat.timeout` is {timeout:?} and `heartbeat.interval` {interval:?}: every TaskManager would be lost between two heartbeats; \
+         make the timeout several times as long as the interval"
+    )))
+}
+
 
 fn absolute(path: PathBuf) -> Result<PathBuf, JobManagerError> {
     std::path::absolute(&path).map_err(|error| JobManagerError::WorkingDir { path, error })

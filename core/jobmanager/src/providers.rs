@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use weir_config::Configuration;
+use weir_config::{ConfigOption, Configuration, Secret, options, variable};
 use weir_plugin::{LoadOptions, load_by_name};
 use weir_provider_api::{OpenRequest, ProviderFactory};
 use weir_resourcemanager::Event;
 
 use crate::resource_manager::{ResourceManagerMessage, ResourceManagerSender};
 use crate::{JobManagerError, JobManagerOptions};
+
+/// Options that a TaskManager does not need and that may say what is nobody else's business: command lines can be read by everybody on the
+/// machine.
+const NOT_FOR_COMMAND_LINES: [&str; 4] = ["provider.", "security.", "rest.", "web."];
 
 /// A provider that can be opened.
 pub(crate) struct LoadedProvider {
@@ -87,8 +91,12 @@ impl LoadedProvider {
 /// The command that starts a TaskManager of this cluster: what is set for the cluster, and where its JobManager is.
 pub(crate) fn task_manager_command(options: &JobManagerOptions, rpc_port: u16) -> Vec<String> {
     let mut settings: BTreeMap<String, String> = BTreeMap::new();
-    let shown = masked(&options.configuration);
-    settings.extend(options.configuration.to_map().into_iter().filter(|(key, value)| shown.get(key) == Some(value)));
+    let shown = options.configuration.effective();
+    let for_everybody = |key: &str, value: &String| {
+        // What is masked is a secret.
+        shown.get(key) == Some(value) && !NOT_FOR_COMMAND_LINES.iter().any(|prefix| key.starts_with(prefix))
+    };
+    settings.extend(options.configuration.to_map().into_iter().filter(|(key, value)| for_everybody(key, value)));
     settings.insert("cluster.id".to_owned(), options.cluster_id.clone());
     settings.insert("jobmanager.rpc.address".to_owned(), options.rpc_host.clone());
     settings.insert("jobmanager.rpc.port".to_owned(), rpc_port.to_string());
@@ -99,7 +107,43 @@ pub(crate) fn task_manager_command(options: &JobManagerOptions, rpc_port: u16) -
     options.task_manager_command.iter().cloned().chain(settings).collect()
 }
 
-/// Command lines can be read by everybody on the machine, so secrets are not put onto them: what is masked is left out.
-fn masked(configuration: &Configuration) -> BTreeMap<String, String> {
-    configuration.effective()
+/// The variables of a TaskManager that a provider starts: the secrets it needs, which only its own user can read there.
+pub(crate) fn task_manager_environment(configuration: &Configuration) -> BTreeMap<String, String> {
+    let secrets = [&options::INTERNAL_TOKEN, &options::REST_TOKEN];
+    let set = |option: &&ConfigOption<Option<Secret>>| Some((variable(option.key()), configuration.get(option)?));
+    secrets.iter().filter_map(set).map(|(name, secret)| (name, secret.reveal().to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_lines_of_task_managers_have_no_secrets() {
+        let mut configuration = Configuration::new();
+        for setting in [
+            "security.internal.token=internal-0123456789",
+            "security.rest.token=rest-0123456789abc",
+            "provider.cloud.user=somebody",
+            "provider.cloud.passphrase=hush-hush",
+            "rest.port=1234",
+            "web.submit.enable=false",
+            "taskmanager.memory.process.size=1gb",
+        ] {
+            configuration.set_argument(setting).unwrap();
+        }
+        let options = JobManagerOptions::from_configuration(&configuration).unwrap();
+        let line = task_manager_command(&options, 7).join(" ");
+        for missing in ["internal-0123", "rest-0123", "security.", "provider.", "hush", "rest.port", "web."] {
+            assert!(!line.contains(missing), "{missing} in {line}");
+        }
+        assert!(
+            line.contains("taskmanager.memory.process.size=1gb") && line.contains("jobmanager.rpc.port=7"),
+            "{line}"
+        );
+        let environment = task_manager_environment(&configuration);
+        assert_eq!(environment["WEIR_CONF_SECURITY_INTERNAL_TOKEN"], "internal-0123456789");
+        assert_eq!(environment["WEIR_CONF_SECURITY_REST_TOKEN"], "rest-0123456789abc");
+        assert_eq!(environment.len(), 2);
+    }
 }

@@ -1,5 +1,6 @@
 //! The gRPC server for TaskManagers.
 
+mod access;
 mod connection;
 
 use std::io;
@@ -13,6 +14,7 @@ use tokio::net::{TcpListener, lookup_host};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 use weir_model::ArtifactId;
 use weir_proto::MAX_FRAME_BYTES;
@@ -20,8 +22,10 @@ use weir_proto::control::job_manager_server::{JobManager, JobManagerServer};
 use weir_proto::control::{AnswerChunk, Answered, Chunk, FetchArtifactRequest, FromTaskManager, ToTaskManager};
 use weir_storage::{ArtifactStream, StorageError};
 
-use crate::JobManagerError;
 use crate::shared::Shared;
+use crate::{JobManagerError, JobManagerOptions};
+
+use access::Access;
 
 /// Bytes of a stream that may be under way; the protocol's default of 64 KiB would slow large deployments and artifacts down.
 const WINDOW: u32 = 1 << 20;
@@ -38,12 +42,22 @@ pub(crate) struct RpcListener {
 }
 
 impl RpcListener {
-    pub(crate) async fn bind(host: &str, port: u16) -> Result<RpcListener, JobManagerError> {
+    /// # Errors
+    /// Also if other machines could reach it and nobody would be asked for a token, unless that is wanted.
+    pub(crate) async fn bind(options: &JobManagerOptions) -> Result<RpcListener, JobManagerError> {
+        let (host, port) = (options.bind_host.as_str(), options.rpc_port);
         let failed = |error| JobManagerError::Rpc { host: host.to_owned(), port, error };
         let mut addresses: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(failed)?.collect();
         // IPv4 first, because that is what `localhost` means to most.
         addresses.sort_by_key(|address| !address.is_ipv4());
         let address = *addresses.first().ok_or_else(|| failed(io::Error::other("the name has no address")))?;
+        if !address.ip().is_loopback() && options.internal_token.is_none() && !options.allow_unauthenticated {
+            return Err(JobManagerError::Option(format!(
+                "`jobmanager.bind-host` is {host}, which other machines can reach, and whoever reaches it could register as a TaskManager and be \
+                 given artifacts and secrets of jobs: set `security.internal.token` for JobManager and TaskManagers, or \
+                 `security.internal.allow-unauthenticated` to true in a network in which everybody is trusted"
+            )));
+        }
         let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => JobManagerError::RpcInUse { address },
             _ => failed(error),
@@ -59,9 +73,11 @@ impl RpcListener {
     /// Answers TaskManagers until the JobManager ends; then all connections are closed.
     pub(crate) async fn serve(self, shared: Arc<Shared>) {
         let stop = shared.stop.clone();
+        let access = Access::new(shared.options.internal_token.clone());
         let service = JobManagerServer::new(Service { shared })
             .max_decoding_message_size(MAX_FRAME_BYTES)
             .max_encoding_message_size(MAX_FRAME_BYTES);
+        let service = InterceptedService::new(service, access);
         let incoming = TcpListenerStream::new(self.listener).map(|stream| {
             let stream = stream?;
             stream.set_nodelay(true)?;

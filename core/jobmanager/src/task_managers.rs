@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 use weir_metrics::Values;
 use weir_model::{LeaderEpoch, TaskManagerId};
-use weir_proto::control::{ForTaskManager, ToTaskManager};
+use weir_proto::control::{ForTaskManager, Timing, ToTaskManager};
 use weir_resourcemanager::Event;
 
 use crate::resource_manager::{ResourceManagerMessage, ResourceManagerSender};
@@ -80,14 +81,39 @@ impl TaskManagers {
         TaskManagers { connections: Mutex::default(), resource_manager }
     }
 
-    /// Takes a TaskManager in. An older connection of the same name is cut.
-    pub(crate) fn register(&self, connection: Arc<Connection>, info: weir_model::TaskManagerInfo) {
+    /// Takes a TaskManager in, and tells it so before anybody else knows of the connection. An older connection of the same process is cut.
+    ///
+    /// # Errors
+    /// Another process of the same name is there: one that has given a sign of life within `timing.heartbeat_timeout`. Were the newer one
+    /// taken in, two processes that were given the same name would evict each other for ever. One that was started anew after its
+    /// machine was cut off comes in as soon as its predecessor, which is silent, counts as lost.
+    pub(crate) fn register(
+        &self,
+        connection: Arc<Connection>,
+        info: weir_model::TaskManagerInfo,
+        timing: Timing,
+        now: u64,
+    ) -> Result<(), String> {
         let mut connections = self.lock();
-        if let Some(older) = connections.insert(connection.id.clone(), connection) {
+        if let Some(older) = connections.get(&connection.id) {
+            let silent = Duration::from_millis(now.saturating_sub(older.last_heartbeat().0));
+            let other = older.incarnation != connection.incarnation && !older.cut.is_cancelled();
+            if other && silent < timing.heartbeat_timeout {
+                return Err(format!(
+                    "another TaskManager of the name {:?} is registered, and gave a sign of life {silent:?} ago: give each a \
+                     `taskmanager.resource-id` of its own; if it is a predecessor of this one, it is taken for lost after {:?} of silence \
+                     (`heartbeat.timeout`)",
+                    connection.id.as_str(),
+                    timing.heartbeat_timeout
+                ));
+            }
             tracing::info!(taskmanager_id = %older.id, "a TaskManager has connected again; its older connection is cut");
             older.cut.cancel();
         }
+        connection.send(ForTaskManager::Registered(timing));
+        connections.insert(connection.id.clone(), connection);
         let _ = self.resource_manager.send(ResourceManagerMessage::Event(Event::TaskManagerRegistered(info)));
+        Ok(())
     }
 
     /// A connection has ended. The ResourceManager is told unless it knows, because there is a newer one or it wanted this.

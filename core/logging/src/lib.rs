@@ -6,12 +6,14 @@
 //! A process calls [`init`] once, early. TaskManager and JobManager write their children's output through [`RollingFile`], keep
 //! the end of it in [`LastLines`] for the report of a dead process, and serve files through [`list`], [`open`] and [`read`].
 
+mod ended;
 mod files;
 mod filter;
 mod lines;
 mod rolling;
 mod subscriber;
 
+pub use ended::{remove_ended, remove_ended_folders};
 pub use files::{LogChunk, LogFile, LogFileError, list, open, read};
 pub use filter::{FILTER_VARIABLE, InvalidLogFilter, LogFilter};
 pub use lines::LastLines;

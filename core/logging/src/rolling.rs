@@ -116,6 +116,8 @@ impl RollingFile {
     fn open_current(&mut self) -> io::Result<()> {
         // What jobs print may hold secrets, and so may their arguments, which are logged.
         let mut file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(&self.path)?;
+        // Tells others that the file is in use; see `remove_ended`. Where there are no locks, they keep more.
+        let _ = file.try_lock_shared();
         self.size = file.metadata()?.len();
         self.at_line_start = ends_with_newline(&mut file, self.size);
         self.rotate_at = self.max_size;

@@ -17,6 +17,7 @@ mod server;
 mod shapes;
 mod stall;
 
+pub use access::same_secret;
 pub use gateway::*;
 pub use options::{RestError, RestOptions};
 pub use server::{Leader, RestServer};

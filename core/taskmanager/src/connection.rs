@@ -7,8 +7,11 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::Code;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
 use weir_model::Artifact;
 use weir_proto::MAX_FRAME_BYTES;
 use weir_proto::control::job_manager_client::JobManagerClient;
@@ -16,10 +19,28 @@ use weir_proto::control::{FetchArtifactRequest, ForTaskManager, FromTaskManager}
 
 use crate::artifacts::{ArtifactSource, FetchError};
 use crate::event_loop::{Input, Inputs};
+use crate::options::Token;
 use crate::state::{ConnectionKey, Event};
 
 /// A client of the JobManager over one connection.
-pub(crate) type Client = JobManagerClient<Channel>;
+pub(crate) type Client = JobManagerClient<InterceptedService<Channel, ShowToken>>;
+
+/// Adds the token to each call, if there is one.
+#[derive(Debug, Clone)]
+pub(crate) struct ShowToken(Option<Token>);
+
+impl Interceptor for ShowToken {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            let mut value: AsciiMetadataValue = token.bearer().parse().map_err(|_| {
+                Status::unauthenticated("`security.internal.token` has characters that a header cannot carry")
+            })?;
+            value.set_sensitive(true);
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
 
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,12 +58,12 @@ pub(crate) struct Line {
 }
 
 /// Opens a connection; [`Input::Dialed`] or [`Event::ConnectionLost`] follows.
-pub(crate) fn dial(key: ConnectionKey, address: &str, inputs: Inputs) {
+pub(crate) fn dial(key: ConnectionKey, address: &str, token: Option<Token>, inputs: Inputs) {
     let endpoint = Endpoint::from_shared(format!("http://{address}"));
     let address = address.to_owned();
     tokio::spawn(async move {
         let opened = match endpoint {
-            Ok(endpoint) => open(endpoint).await,
+            Ok(endpoint) => open(endpoint, token).await,
             Err(error) => Err(error),
         };
         match opened {
@@ -55,7 +76,7 @@ pub(crate) fn dial(key: ConnectionKey, address: &str, inputs: Inputs) {
     });
 }
 
-async fn open(endpoint: Endpoint) -> Result<Client, tonic::transport::Error> {
+async fn open(endpoint: Endpoint, token: Option<Token>) -> Result<Client, tonic::transport::Error> {
     let channel = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
@@ -65,7 +86,7 @@ async fn open(endpoint: Endpoint) -> Result<Client, tonic::transport::Error> {
         .keep_alive_while_idle(true)
         .connect()
         .await?;
-    Ok(JobManagerClient::new(channel)
+    Ok(JobManagerClient::with_interceptor(channel, ShowToken(token))
         .max_decoding_message_size(MAX_FRAME_BYTES)
         .max_encoding_message_size(MAX_FRAME_BYTES))
 }
@@ -134,6 +155,9 @@ async fn listen(
 }
 
 fn describe(status: &tonic::Status) -> String {
+    if status.code() == Code::Unauthenticated {
+        return format!("the JobManager refused: {}", status.message());
+    }
     let cause = std::error::Error::source(status).map(innermost);
     format!("the connection to the JobManager broke ({})", cause.unwrap_or_else(|| status.message().to_owned()))
 }

@@ -11,6 +11,7 @@ use weir_proto::control::ForJobManager;
 
 use crate::answer::{self, Address};
 use crate::connection::{self, Client, FromJobManager, Line};
+use crate::options::Token;
 use crate::processes::{self, Adopted};
 use crate::state::{
     ConnectionKey, Effect, Ending, Event, Measurement, StateOptions, TaskManagerState, WorkerEvent, WorkerKey,
@@ -100,6 +101,7 @@ struct Guard {
 /// The loop and what it owns.
 pub(crate) struct EventLoop {
     pub(crate) job_manager: String,
+    token: Option<Token>,
     pub(crate) owns_process: bool,
     inputs: Inputs,
     received: mpsc::UnboundedReceiver<Input>,
@@ -117,13 +119,14 @@ impl EventLoop {
     pub(crate) fn new(
         options: StateOptions,
         settings: Arc<WorkerSettings>,
-        job_manager: String,
+        (job_manager, token): (String, Option<Token>),
         owns_process: bool,
         (inputs, received): (Inputs, mpsc::UnboundedReceiver<Input>),
     ) -> EventLoop {
         let now = Instant::now();
         EventLoop {
             job_manager,
+            token,
             owns_process,
             inputs,
             received,
@@ -219,7 +222,9 @@ impl EventLoop {
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in coalesce(effects) {
             match effect {
-                Effect::Dial(key) => connection::dial(key, &self.job_manager, self.inputs.clone()),
+                Effect::Dial(key) => {
+                    connection::dial(key, &self.job_manager, self.token.clone(), self.inputs.clone());
+                }
                 Effect::HangUp(key) => {
                     if let Some(line) = self.line.take_if(|line| line.key == key) {
                         tokio::spawn(line.close());

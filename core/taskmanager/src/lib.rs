@@ -16,5 +16,5 @@ pub mod state;
 mod task_manager;
 mod worker;
 
-pub use options::{TaskManagerError, TaskManagerOptions};
+pub use options::{TaskManagerError, TaskManagerOptions, Token, random_id};
 pub use task_manager::TaskManager;

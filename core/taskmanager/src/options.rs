@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct TaskManagerOptions {
     /// Where the JobManager listens for TaskManagers, as host:port (`jobmanager.rpc.address`, `jobmanager.rpc.port`).
     pub job_manager: String,
+    /// What it shows the JobManager (`security.internal.token`).
+    pub internal_token: Option<Token>,
     /// Its name (`taskmanager.resource-id`); without one, host, process id and a random number.
     pub id: Option<String>,
     /// The cluster it belongs to (`cluster.id`); empty: any that it reaches.
@@ -58,6 +60,7 @@ impl TaskManagerOptions {
     pub fn new(job_manager: impl Into<String>, working_dir: impl Into<PathBuf>, log_dir: impl Into<PathBuf>) -> Self {
         Self {
             job_manager: job_manager.into(),
+            internal_token: None,
             id: None,
             cluster_id: String::new(),
             slots: 1,
@@ -78,6 +81,38 @@ impl TaskManagerOptions {
             owns_process: false,
         }
     }
+}
+
+/// A secret, which is not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// The secret; characters that a header can carry.
+    pub fn new(token: impl Into<String>) -> Token {
+        Token(token.into())
+    }
+
+    /// As `Authorization` has it.
+    pub(crate) fn bearer(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("******")
+    }
+}
+
+/// A name for a TaskManager that has none: host, process id and a random number.
+///
+/// # Errors
+/// The system has no randomness.
+pub fn random_id(host: &str) -> std::io::Result<String> {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+    Ok(format!("{host}:{}-{:08x}", std::process::id(), u32::from_le_bytes(bytes)))
 }
 
 /// Why a TaskManager could not start, or ended.

@@ -109,7 +109,13 @@ impl TaskManager {
         let (tell_end, ended) = watch::channel(false);
         let slots = state.info.slots;
         let (job_manager, owns_process) = (options.job_manager, options.owns_process);
-        let event_loop = EventLoop::new(state, settings, job_manager.clone(), owns_process, (inputs.clone(), received));
+        let event_loop = EventLoop::new(
+            state,
+            settings,
+            (job_manager.clone(), options.internal_token.clone()),
+            owns_process,
+            (inputs.clone(), received),
+        );
         let thread = std::thread::Builder::new()
             .name("weir-taskmanager".to_owned())
             .spawn(move || {

@@ -13,6 +13,9 @@ use weir_provider_api::WorkerSpec;
 use crate::process::{Process, ProcessId};
 use crate::records::Records;
 
+/// Variables that begin so may hold secrets.
+const SECRETS: [&str; 2] = ["WEIR_CONF_SECURITY_", "WEIR_CONF_PROVIDER_"];
+
 /// Starts the worker's command in a session of its own, its output appended to the file `output`. The process writes `process_file`
 /// before it becomes the command.
 pub(crate) fn spawn(
@@ -29,6 +32,12 @@ pub(crate) fn spawn(
         io::Error::new(error.kind(), format!("its output file {} cannot be opened: {error}", output.display()))
     })?;
     let mut command = Command::new(program);
+    // Secrets of the process this one runs in are not the worker's, unless it is given them.
+    for (name, _) in std::env::vars_os() {
+        if SECRETS.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes())) {
+            command.env_remove(&name);
+        }
+    }
     command.args(arguments).envs(&spec.environment);
     command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
     if let Some(folder) = folder {

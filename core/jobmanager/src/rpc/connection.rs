@@ -32,14 +32,17 @@ pub(super) async fn serve(
     let (id, incarnation) = (info.id.clone(), info.incarnation);
     let connection = Connection::new(id.clone(), incarnation, shared.epoch, outgoing, shared.clock.millis(), cut);
     let connection = Arc::new(connection);
-    tracing::info!(taskmanager_id = %id, host = info.host, slots = info.slots, pid = info.pid, "a TaskManager has registered");
-    // Before anybody knows of the connection, so that it is the first message.
-    connection.send(ForTaskManager::Registered(Timing {
+    let timing = Timing {
         heartbeat_interval: shared.options.heartbeat_interval,
         heartbeat_timeout: shared.options.heartbeat_timeout,
         metrics_interval: shared.options.metrics_interval,
-    }));
-    shared.task_managers.register(connection.clone(), info);
+    };
+    let (host, slots, pid) = (info.host.clone(), info.slots, info.pid);
+    if let Err(reason) = shared.task_managers.register(connection.clone(), info, timing, shared.clock.millis()) {
+        tracing::warn!(taskmanager_id = %id, host, pid, reason, "a TaskManager was refused");
+        return connection.send(ForTaskManager::Refused { reason, retry: true });
+    }
+    tracing::info!(taskmanager_id = %id, host, slots, pid, "a TaskManager has registered");
     let reason = listen(&shared, &connection, &mut messages).await;
     // With the last handle of the connection its stream ends, behind what was sent.
     shared.task_managers.lost(&connection, &reason);

@@ -114,14 +114,19 @@ async fn a_job_restarts_on_a_standby() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_process_of_the_same_name_takes_the_place_of_the_old_one() {
-    let cluster = Cluster::start(&[]).await;
+async fn a_new_process_of_the_same_name_takes_the_place_of_the_old_one_when_that_is_silent() {
+    let cluster = Cluster::start(&["heartbeat.interval=1 s", "heartbeat.timeout=4 s"]).await;
     let mut old = FakeTaskManager::register(&cluster, "tm-1", 1).await;
     let mut again = registration("tm-1", 4);
     again.info.incarnation = 2;
+    let mut new = FakeTaskManager::introduce(&cluster, again.clone()).await;
+    let answer = new.receive().await;
+    let Some(ForTaskManager::Refused { reason, retry: true }) = &answer else { panic!("{answer:?}") };
+    assert!(reason.contains("another TaskManager of the name \"tm-1\""), "{reason}");
+    assert_eq!(cluster.gateway.resources().await.unwrap().slots_total, 1, "the first one stays");
+    assert_eq!(old.receive().await, None, "its connection is cut when it is silent");
     let mut new = FakeTaskManager::introduce(&cluster, again).await;
     assert!(matches!(new.receive().await, Some(ForTaskManager::Registered(_))));
-    assert_eq!(old.receive().await, None, "its connection is cut");
     // What the old one still says harms nobody.
     old.send(ForJobManager::Leaving { reason: "cut".to_owned() });
     new.send(ForJobManager::Heartbeat { metrics: Default::default() });

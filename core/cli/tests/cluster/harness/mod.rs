@@ -191,7 +191,8 @@ impl Cluster {
     pub(crate) fn start_task_manager_with(&mut self, slots: u32, settings: &[&str]) -> TaskManager {
         self.started_task_managers += 1;
         let id = format!("tm-{}", self.started_task_managers);
-        let log_dir = self.path(&id);
+        // In which it has a folder of its own.
+        let log_dir = self.folder.path();
         let mut command = self.weir(&["taskmanager"]);
         command.arg(format!("-Dtaskmanager.resource-id={id}"));
         command.arg(format!("-Denv.log.dir={}", log_dir.display()));
