@@ -194,13 +194,13 @@ impl Prepared {
         };
         let mut resources = ResourceManagerOptions { epoch: self.epoch.0, ..options.resources.clone() };
         resources.template.command = providers::task_manager_command(options, self.rpc_address.port());
+        resources.template.environment = providers::task_manager_environment(&options.configuration);
         resources.template.resources = options.task_manager_resources.clone();
         let dispatcher_machine = Dispatcher::new(options.dispatcher.clone());
         let requests = self.providers.into_iter().map(|(provider, folder)| {
             let request = providers::open_request(options, folder);
             (provider, request)
         });
-        resources.template.environment = providers::task_manager_environment(&options.configuration);
         let requests: Vec<_> = requests.collect();
         let shared = Arc::new(Shared {
             clock: self.clock,

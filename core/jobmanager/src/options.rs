@@ -101,19 +101,19 @@ impl JobManagerOptions {
     /// What the configuration says.
     pub fn from_configuration(configuration: &Configuration) -> Result<JobManagerOptions, JobManagerError> {
         let get = configuration;
+        check_heartbeats(get)?;
         let tmp_dir = get.get(&options::TMP_DIR).map_or_else(std::env::temp_dir, PathBuf::from);
         let cluster_id = get.get(&options::CLUSTER_ID);
-        check_heartbeats(get)?;
         let working_dir = absolute(cluster_dir(configuration).join("jobmanager"))?;
         let log_dir = get.get(&options::LOG_DIR).map_or_else(|| working_dir.join("log"), PathBuf::from);
         Ok(JobManagerOptions {
             bind_host: get.get(&options::JOBMANAGER_BIND_HOST),
             rpc_port: port(get.get(&options::JOBMANAGER_PORT)),
             rpc_host: get.get(&options::JOBMANAGER_ADDRESS),
-            rest: rest_options(get),
-            heartbeat_interval: get.get(&options::HEARTBEAT_INTERVAL),
             internal_token: get.get(&options::INTERNAL_TOKEN).map(|token| token.reveal().to_owned()),
             allow_unauthenticated: get.get(&options::INTERNAL_ALLOW_UNAUTHENTICATED),
+            rest: rest_options(get),
+            heartbeat_interval: get.get(&options::HEARTBEAT_INTERVAL),
             heartbeat_timeout: get.get(&options::HEARTBEAT_TIMEOUT),
             metrics_interval: get.get(&options::METRICS_INTERVAL),
             log_dir: absolute(log_dir)?,
@@ -146,9 +146,6 @@ impl JobManagerOptions {
     }
 }
 
-fn port(value: u32) -> u16 {
-    u16::try_from(value).expect("the option's range is that of ports")
-}
 /// Whoever is silent between two heartbeats must not be taken for lost.
 fn check_heartbeats(get: &Configuration) -> Result<(), JobManagerError> {
     let (interval, timeout) = (get.get(&options::HEARTBEAT_INTERVAL), get.get(&options::HEARTBEAT_TIMEOUT));
@@ -161,6 +158,9 @@ fn check_heartbeats(get: &Configuration) -> Result<(), JobManagerError> {
     )))
 }
 
+fn port(value: u32) -> u16 {
+    u16::try_from(value).expect("the option's range is that of ports")
+}
 
 fn absolute(path: PathBuf) -> Result<PathBuf, JobManagerError> {
     std::path::absolute(&path).map_err(|error| JobManagerError::WorkingDir { path, error })
@@ -230,6 +230,21 @@ fn resource_options(get: &Configuration) -> ResourceManagerOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_timeout_that_no_heartbeat_can_meet_is_refused() {
+        let check = |interval: &str, timeout: &str| {
+            let mut configuration = Configuration::new();
+            configuration.set_argument(&format!("heartbeat.interval={interval}")).unwrap();
+            configuration.set_argument(&format!("heartbeat.timeout={timeout}")).unwrap();
+            JobManagerOptions::from_configuration(&configuration).map(|_| ()).map_err(|error| error.to_string())
+        };
+        check("1 s", "3 s").unwrap();
+        for timeout in ["1 s", "500 ms"] {
+            let error = check("1 s", timeout).unwrap_err();
+            assert!(error.contains("`heartbeat.timeout`") && error.contains("`heartbeat.interval`"), "{error}");
+        }
+    }
 
     #[test]
     fn the_default_folder_is_not_taken_from_somebody_who_was_there_first() {
