@@ -4,12 +4,13 @@
 //! ends it, and its end is told with what it wrote last.
 
 mod frames;
+mod outputs;
+mod watch;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use prost::Message as _;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -26,6 +27,7 @@ use weir_proto::{FrameError, job_graph_hash};
 use crate::launch::without_own_variables;
 use crate::private_folder::PrivateFolder;
 use frames::{read_frame, write_frame};
+pub(crate) use watch::{CoordinatorLimits, CoordinatorWatch, UnderWatch};
 
 /// How long a coordinator may take to end when nothing is left to do: it removes what was written aside.
 const LEAVE: Duration = Duration::from_secs(10);
@@ -33,11 +35,6 @@ const LEAVE: Duration = Duration::from_secs(10);
 const LAST_RITES: Duration = Duration::from_secs(1);
 /// How long reading what is in a socket may take.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-/// Files of coordinators' output that are kept; beyond, the oldest go.
-const KEPT_OUTPUTS: usize = 2000;
-
-/// What names of such files begin with.
-const PREFIX: &str = "coordinator-";
 
 /// How a job's coordinator is started; the same whenever it is started again.
 #[derive(Debug, Clone)]
@@ -62,6 +59,16 @@ pub(crate) struct CoordinatorFolders {
     /// Bytes after which a file of output is rotated.
     pub(crate) max_log_size: u64,
     pub(crate) max_old_logs: u32,
+    pub(crate) watch: Arc<CoordinatorWatch>,
+}
+
+impl CoordinatorFolders {
+    /// Removes files that are of no use any more.
+    async fn tidy(self: Arc<Self>) {
+        let tidied = tokio::task::spawn_blocking(move || outputs::tidy(&self.log_dir, &self.watch.jobs()));
+        // The runtime is being shut down, or it panicked, which has been reported.
+        let _ = tidied.await;
+    }
 }
 
 /// Why there is no coordinator. A sentence for whoever wants the job to run.
@@ -90,7 +97,8 @@ pub(crate) struct Coordinator {
     incoming: UnboundedReceiver<Incoming>,
     /// Set once nothing more comes: why, unless its process's end says so.
     closed: Option<Option<String>>,
-    outputs: [PathBuf; 2],
+    under_watch: UnderWatch,
+    folders: Arc<CoordinatorFolders>,
 }
 
 #[derive(Debug)]
@@ -101,17 +109,13 @@ enum Incoming {
 }
 
 impl CoordinatorSpec {
-    fn outputs(&self) -> [PathBuf; 2] {
-        ["out", "err"].map(|kind| self.folders.log_dir.join(format!("{PREFIX}{}.{kind}", self.job)))
-    }
-
     fn command(&self, socket: &Path) -> Command {
         let mut command = Command::new(&self.executable);
         command.arguments = self.arguments.iter().map(Into::into).collect();
         command.without = without_own_variables();
         command.environment = self.environment.clone();
         command.environment.push((COORDINATOR_SOCKET_VARIABLE.to_owned(), socket.display().to_string()));
-        let [out, err] = self.outputs();
+        let [out, err] = outputs::paths(&self.folders.log_dir, self.job);
         (command.stdout, command.stderr) = (Some(out), Some(err));
         (command.max_size, command.max_old_files) = (self.folders.max_log_size, self.folders.max_old_logs);
         command
@@ -127,10 +131,12 @@ impl Coordinator {
         let listener = UnixListener::bind(&socket).map_err(|error| no_socket(spec, &error))?;
         let process = Process::spawn(spec.command(&socket)).await;
         let mut process = process.map_err(|error| StartError::System(error.to_string()))?;
+        let under_watch = spec.folders.watch.add(spec.job, &process);
         let failure = match tokio::time::timeout(spec.start_timeout, greeting(&mut process, &listener)).await {
             Ok(Ok((built, stream))) => {
                 let (outgoing, incoming) = connect(stream);
-                return Ok((built, Coordinator { process, outgoing, incoming, closed: None, outputs: spec.outputs() }));
+                let folders = spec.folders.clone();
+                return Ok((built, Coordinator { process, outgoing, incoming, closed: None, under_watch, folders }));
             }
             Ok(Err(failure)) => failure,
             Err(_) => with_last_lines(
@@ -143,19 +149,25 @@ impl Coordinator {
         };
         process.kill();
         process.wait().await;
-        tidy_outputs(&spec.outputs());
-        Err(StartError::Job(failure))
+        let verdict = under_watch.verdict().map(|why| format!("while it was building the job, the job's process was killed: {why}"));
+        drop(under_watch);
+        spec.folders.clone().tidy().await;
+        Err(StartError::Job(verdict.unwrap_or(failure)))
     }
 
     /// One that has built its job already, for tests.
     #[cfg(test)]
-    pub(crate) fn of(process: Process, stream: UnixStream) -> Coordinator {
+    pub(crate) fn of(process: Process, stream: UnixStream, job: JobId, folders: Arc<CoordinatorFolders>) -> Coordinator {
         let (outgoing, incoming) = connect(stream);
-        Coordinator { process, outgoing, incoming, closed: None, outputs: [PathBuf::new(), PathBuf::new()] }
+        let under_watch = folders.watch.add(job, &process);
+        Coordinator { process, outgoing, incoming, closed: None, under_watch, folders }
     }
 
     /// Sends a message. If the process is gone, [`next`](Self::next) says so.
     pub(crate) fn tell(&self, message: ToCoordinator) {
+        if matches!(message, ToCoordinator::Commit) {
+            self.under_watch.commits(true);
+        }
         if let Some(message) = to_message(message) {
             let _ = self.outgoing.send(message);
         }
@@ -170,7 +182,12 @@ impl Coordinator {
     pub(crate) async fn next(&mut self) -> FromCoordinator {
         if self.closed.is_none() {
             match self.incoming.recv().await {
-                Some(Incoming::Message(message)) => return message,
+                Some(Incoming::Message(message)) => {
+                    if matches!(message, FromCoordinator::CommitDone(_)) {
+                        self.under_watch.commits(false);
+                    }
+                    return message;
+                }
                 Some(Incoming::Closed(why)) => self.closed = Some(why),
                 None => self.closed = Some(None),
             }
@@ -180,9 +197,10 @@ impl Coordinator {
             self.process.kill();
         }
         let end = self.process.wait().await.describe();
-        let reason = match self.closed.clone().flatten() {
-            Some(problem) => format!("the job's coordinator process {end}; before, {problem}"),
-            None => format!("the job's coordinator process {end}"),
+        let reason = match (self.under_watch.verdict(), self.closed.clone().flatten()) {
+            (Some(why), _) => format!("the job's coordinator process was killed: {why}"),
+            (None, Some(problem)) => format!("the job's coordinator process {end}; before, {problem}"),
+            (None, None) => format!("the job's coordinator process {end}"),
         };
         FromCoordinator::Lost { reason }
     }
@@ -195,7 +213,9 @@ impl Coordinator {
             self.process.kill();
             self.process.wait().await;
         }
-        tidy_outputs(&self.outputs);
+        let Coordinator { folders, under_watch, .. } = self;
+        drop(under_watch);
+        folders.tidy().await;
     }
 
     /// Its process id.
@@ -217,28 +237,6 @@ fn with_last_lines(mut text: String, lines: &[String]) -> String {
         lines.iter().for_each(|line| text.push_str(&format!("\n    {line}")));
     }
     text
-}
-
-/// Files nobody has written to are not kept, and of the others not more than are useful.
-fn tidy_outputs(outputs: &[PathBuf]) {
-    for path in outputs {
-        if fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0) {
-            let _ = fs::remove_file(path);
-        }
-    }
-    let Some(folder) = outputs.first().and_then(|path| path.parent()) else { return };
-    let mut all: Vec<(SystemTime, PathBuf)> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()))
-        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-        .collect();
-    all.sort();
-    let surplus = all.len().saturating_sub(KEPT_OUTPUTS);
-    for (_, path) in &all[..surplus] {
-        let _ = fs::remove_file(path);
-    }
 }
 
 /// Why there is no greeting.

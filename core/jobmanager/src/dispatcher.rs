@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 use weir_dispatcher::{Dispatcher, Effect, Event, JobRecord, SubmitError};
+use weir_jobmaster::JobMasterEvent;
 use weir_model::{JobId, JobView};
 
 use crate::job_master::{self, PlannedJob};
@@ -136,7 +137,11 @@ impl DispatcherLoop {
             // It does not run, so its coordinator is not needed.
             self.shared.last_work.spawn(planned.coordinator.shut_down());
         }
-        let _ = submission.answer.send(result);
+        if let Err(Ok(job)) = submission.answer.send(result) {
+            // A job nobody knows the id of would run unseen, and a second time when it is submitted again.
+            tracing::warn!(job_id = %job, "a job is withdrawn, because whoever submitted it did not wait for the answer");
+            self.shared.jobs.tell(job, JobMasterEvent::CancelRequested);
+        }
     }
 
     fn on_archived(&self, view: &JobView) {

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use weir_config::options;
 use weir_dispatcher::{Dispatcher, Event as DispatcherEvent};
 use weir_jobmaster::JobMasterEvent;
 use weir_provider_api::FinalStatus;
@@ -19,8 +20,9 @@ use weir_resourcemanager::{Event as ResourceEvent, ResourceManager, ResourceMana
 use weir_rest::{ClusterGateway, RestServer};
 use weir_storage::{ArtifactStore, file_system};
 
+use crate::builders::Builders;
 use crate::clock::Clock;
-use crate::coordinator::CoordinatorFolders;
+use crate::coordinator::{CoordinatorFolders, CoordinatorLimits, CoordinatorWatch};
 use crate::dispatcher::{DispatcherLoop, DispatcherMessage};
 use crate::executables::Executables;
 use crate::gateway::Gateway;
@@ -35,7 +37,7 @@ use crate::task_managers::TaskManagers;
 use crate::working_dir::WorkingDir;
 use crate::{JobManagerError, JobManagerOptions};
 
-/// How long canceled jobs may take to end when the cluster is shut down.
+/// How long canceled jobs may take to end when the cluster is shut down, unless they are making their output visible.
 const JOBS_END: Duration = Duration::from_secs(5);
 /// How long providers may take to stop their TaskManagers.
 const PROVIDERS_CLOSE: Duration = Duration::from_secs(10);
@@ -191,6 +193,10 @@ impl Prepared {
             tmp_dir: options.tmp_dir.clone(),
             max_log_size: options.max_output_size,
             max_old_logs: options.max_old_outputs,
+            watch: CoordinatorWatch::new(CoordinatorLimits {
+                memory: options.coordinator_memory,
+                stopped: options.heartbeat_timeout,
+            }),
         };
         let mut resources = ResourceManagerOptions { epoch: self.epoch.0, ..options.resources.clone() };
         resources.template.command = providers::task_manager_command(options, self.rpc_address.port());
@@ -212,6 +218,7 @@ impl Prepared {
             resource_manager: resource_manager.clone(),
             store: self.store,
             executables: self.executables,
+            builders: Builders::new(),
             records: self.records,
             coordinator_folders: Arc::new(coordinator_folders),
             stop: CancellationToken::new(),
@@ -219,6 +226,7 @@ impl Prepared {
             _working_dir: self.working_dir,
             options: self.options,
         });
+        tokio::spawn(shared.coordinator_folders.watch.clone().run(shared.stop.clone()));
         let lost = shared.records.load();
         if !lost.is_empty() {
             tracing::warn!(jobs = lost.len(), "jobs of an earlier JobManager were lost");
@@ -288,6 +296,21 @@ async fn supervise(
     result
 }
 
+/// Waits until all jobs have ended; false if some take too long. Whoever makes output visible gets as long as tasks get to stop: an end in
+/// the middle would leave a part of it.
+async fn jobs_end(shared: &Shared) -> bool {
+    let began = Instant::now();
+    let longest = shared.options.configuration.get(&options::CANCELLATION_TIMEOUT).max(JOBS_END);
+    while !shared.jobs.ids().is_empty() {
+        let waited = began.elapsed();
+        if waited >= longest || (waited >= JOBS_END && !shared.coordinator_folders.watch.some_commit()) {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    true
+}
+
 /// Cancels jobs and lets go of TaskManagers.
 async fn end_work(shared: &Shared) {
     let jobs = shared.jobs.ids();
@@ -297,12 +320,7 @@ async fn end_work(shared: &Shared) {
     for job in jobs {
         shared.jobs.tell(job, JobMasterEvent::CancelRequested);
     }
-    let all_ended = async {
-        while !shared.jobs.ids().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    if tokio::time::timeout(JOBS_END, all_ended).await.is_err() {
+    if !jobs_end(shared).await {
         tracing::warn!(jobs = ?shared.jobs.ids(), "jobs did not end in time; they will be reported as lost");
     }
     let shut_down = ResourceEvent::ShutDown {

@@ -4,6 +4,7 @@
 //! Owns everything that the state machines must not have: clock, sockets, processes, files. Decides nothing that they decide.
 //! User code never runs in this process: a job's builder, enumerators and committers run in its coordinator, a child process.
 
+mod builders;
 mod clock;
 mod coordinator;
 mod dispatcher;

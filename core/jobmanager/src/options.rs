@@ -51,6 +51,8 @@ pub struct JobManagerOptions {
     pub artifacts: Option<String>,
     /// How many bytes of artifacts are stored; the oldest that no job needs go when more are uploaded.
     pub max_artifacts_size: u64,
+    /// Bytes of memory of all coordinators together; `None`: nine tenths of the machine's or the control group's memory.
+    pub coordinator_memory: Option<u64>,
     /// How long a job's process may take to build its job.
     pub worker_start_timeout: Duration,
     /// How ended jobs are remembered.
@@ -123,6 +125,7 @@ impl JobManagerOptions {
             tmp_dir: absolute(tmp_dir)?,
             artifacts: get.get(&options::ARTIFACTS_DIR),
             max_artifacts_size: get.get(&options::ARTIFACTS_MAX_TOTAL).0,
+            coordinator_memory: get.get(&options::COORDINATORS_MEMORY).map(|size| size.0),
             worker_start_timeout: get.get(&options::WORKER_START_TIMEOUT),
             dispatcher: DispatcherOptions {
                 expiration: get.get(&options::JOB_STORE_EXPIRATION),

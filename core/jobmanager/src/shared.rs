@@ -8,6 +8,7 @@ use weir_model::LeaderEpoch;
 use weir_storage::ArtifactStore;
 
 use crate::JobManagerOptions;
+use crate::builders::Builders;
 use crate::clock::Clock;
 use crate::coordinator::CoordinatorFolders;
 use crate::dispatcher::DispatcherSender;
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) resource_manager: ResourceManagerSender,
     pub(crate) store: ArtifactStore,
     pub(crate) executables: Executables,
+    pub(crate) builders: Builders,
     pub(crate) records: Records,
     pub(crate) coordinator_folders: Arc<CoordinatorFolders>,
     /// Cancelled when the servers are to stop, after everything else has.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -339,6 +340,11 @@ impl ArtifactStore {
         let size = self.state().contents.get(&id).copied().unwrap_or_default();
         let hasher = (offset == 0).then(Sha256::new);
         Ok(ArtifactStream { reader, id, hasher, position: offset, size })
+    }
+
+    /// The file with an artifact's content, if it is one of this machine. It must not be written to.
+    pub fn local_content(&self, id: ArtifactId) -> Option<PathBuf> {
+        self.inner.files.local_path(&self.content_path(id))
     }
 
     /// An error if the content is not what its id says. It is read again only if the file has changed since it was last found right.

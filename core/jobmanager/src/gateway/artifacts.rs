@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_rest::{Answer, ArtifactUpload, GatewayError, StoredArtifact};
-use weir_storage::{Listed, StorageError, Upload};
+use weir_storage::{ArtifactPin, Listed, StorageError, Upload};
 
 use crate::executables::ExecutableError;
 use crate::shared::Shared;
@@ -63,16 +63,7 @@ impl ArtifactUpload for UploadUnderWay {
 
 async fn keep(shared: Arc<Shared>, upload: Upload, name: String) -> Result<StoredArtifact, GatewayError> {
     let pin = upload.finish().await.map_err(error_of)?;
-    let jobs = shared.executables.jobs_of(&pin, shared.options.worker_start_timeout).await;
-    let kept = match jobs {
-        Ok(jobs) => {
-            let key = format!("{}_{name}", new_uuid()?);
-            let listed = shared.store.list_as(&pin, &key, shared.clock.millis(), jobs).await;
-            listed.map(stored).map_err(error_of)
-        }
-        Err(ExecutableError::NotAJob(problem)) => Err(GatewayError::BadRequest(problem)),
-        Err(ExecutableError::Storage(error)) => Err(error_of(error)),
-    };
+    let kept = list_it(&shared, &pin, &name).await;
     match &kept {
         Ok(kept) => {
             tracing::info!(key = kept.key, size = kept.artifact.size, jobs = ?kept.jobs, "an artifact was uploaded")
@@ -84,6 +75,39 @@ async fn keep(shared: Arc<Shared>, upload: Upload, name: String) -> Result<Store
         }
     }
     kept
+}
+
+async fn list_it(shared: &Shared, pin: &ArtifactPin, name: &str) -> Result<StoredArtifact, GatewayError> {
+    let jobs = {
+        let _turn = shared.builders.turn().await?;
+        shared.executables.jobs_of(pin, shared.options.worker_start_timeout).await
+    };
+    let jobs = jobs.map_err(|error| match error {
+        ExecutableError::NotAJob(problem) => GatewayError::BadRequest(problem),
+        ExecutableError::Storage(error) => error_of(error),
+    })?;
+    make_room(shared).await?;
+    let key = format!("{}_{name}", new_uuid()?);
+    let listed = shared.store.list_as(pin, &key, shared.clock.millis(), jobs).await;
+    listed.map(stored).map_err(error_of)
+}
+
+/// Removes the oldest artifacts that nobody needs, if there are too many with what was just uploaded.
+async fn make_room(shared: &Shared) -> Result<(), GatewayError> {
+    let limit = shared.options.max_artifacts_size;
+    let removed = shared.store.make_room(limit).await.map_err(error_of)?;
+    for entry in &removed {
+        tracing::info!(
+            key = entry.key,
+            size = entry.size,
+            limit,
+            "an old artifact was removed to make room for a new one"
+        );
+    }
+    if !removed.is_empty() {
+        shared.sweep_artifacts().await;
+    }
+    Ok(())
 }
 
 /// A random UUID (version 4).
@@ -110,6 +134,7 @@ pub(super) fn error_of(error: StorageError) -> GatewayError {
     let text = error.to_string();
     match error {
         StorageError::NoSpace { .. } => GatewayError::NoSpace(text),
+        StorageError::LimitReached { .. } => GatewayError::NoSpace(format!("{text} (`weir.artifacts.max-total-size`)")),
         StorageError::UnknownArtifact { .. } => GatewayError::NotFound(text),
         error => {
             tracing::warn!(%error, "the store of artifacts failed");

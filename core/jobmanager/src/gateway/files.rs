@@ -20,7 +20,7 @@ use crate::shared::Shared;
 /// Bytes read at a time.
 const CHUNK: usize = 64 * 1024;
 /// How long a TaskManager may take until the first part of its answer is here, and from each to the next.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) async fn list(shared: &Shared, of: ProcessRef) -> Result<Vec<FileInfo>, GatewayError> {
     match of {
@@ -62,7 +62,7 @@ pub(super) async fn open(shared: &Arc<Shared>, of: ProcessRef, name: String) -> 
             }
             let (first, rest) = ask(shared, &id, |request| file_request(request, name)).await?;
             let Content::Data(data) = first else { return Err(unexpected(&id)) };
-            Ok(FileBody { size: None, content: Box::pin(contents(data, rest)) })
+            Ok(FileBody { size: None, content: Box::pin(contents(id, data, rest)) })
         }
     }
 }
@@ -97,20 +97,28 @@ fn unexpected(id: &TaskManagerId) -> GatewayError {
     ))
 }
 
-fn contents(first: Bytes, rest: Receiver<Content>) -> impl Stream<Item = Result<Bytes, GatewayError>> + Send {
-    stream::unfold((Some(first), Some(rest)), |(first, rest)| async move {
+/// The error when a TaskManager says nothing more in the middle of an answer.
+pub(super) fn stopped(id: &TaskManagerId) -> GatewayError {
+    GatewayError::Timeout(format!("the TaskManager {id} stopped in the middle of its answer"))
+}
+
+fn contents(
+    id: TaskManagerId,
+    first: Bytes,
+    rest: Receiver<Content>,
+) -> impl Stream<Item = Result<Bytes, GatewayError>> + Send {
+    stream::unfold((id, Some(first), Some(rest)), |(id, first, rest)| async move {
         let mut rest = rest?;
         if let Some(first) = first {
-            return Some((Ok(first), (None, Some(rest))));
+            return Some((Ok(first), (id, None, Some(rest))));
         }
         match tokio::time::timeout(PATIENCE, rest.recv()).await {
-            Ok(Some(Content::Data(data))) => Some((Ok(data), (None, Some(rest)))),
-            Ok(Some(Content::Failure(failure))) => Some((Err(GatewayError::Internal(failure.message)), (None, None))),
-            Ok(Some(Content::Files(_) | Content::Stacks(_)) | None) => None,
-            Err(_) => {
-                let error = GatewayError::Timeout("the TaskManager stopped in the middle of its answer".to_owned());
-                Some((Err(error), (None, None)))
+            Ok(Some(Content::Data(data))) => Some((Ok(data), (id, None, Some(rest)))),
+            Ok(Some(Content::Failure(failure))) => {
+                Some((Err(GatewayError::Internal(failure.message)), (id, None, None)))
             }
+            Ok(Some(Content::Files(_) | Content::Stacks(_)) | None) => None,
+            Err(_) => Some((Err(stopped(&id)), (id, None, None))),
         }
     })
 }

@@ -1,7 +1,9 @@
 //! Building jobs, and running them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use weir_dispatcher::{JobRecord, SubmitError};
 use weir_jobmaster::JobSpec;
 use weir_model::{ArtifactId, JobId, Launch};
@@ -11,17 +13,24 @@ use weir_storage::ArtifactPin;
 use super::Gateway;
 use super::artifacts::error_of;
 use crate::coordinator::{Coordinator, CoordinatorSpec, StartError};
-use crate::dispatcher::DispatcherMessage;
+use crate::dispatcher::{DispatcherMessage, DispatcherSender};
 use crate::job_master::PlannedJob;
 use crate::launch;
 use crate::records::NO_SPACE;
 use crate::shared::Shared;
 
+/// How long it may take until a job that was built is written down.
+const SUBMISSION: Duration = Duration::from_secs(60);
+
 /// Builds a job without running it.
-pub(super) async fn plan(shared: &Shared, request: RunRequest) -> Result<weir_rest::PlannedJob, GatewayError> {
-    let planned = build(shared, request).await?;
+pub(super) async fn plan(shared: &Arc<Shared>, request: RunRequest) -> Result<weir_rest::PlannedJob, GatewayError> {
+    let (planned, turn) = build(shared, request).await?;
     let answer = weir_rest::PlannedJob { id: planned.record.id, graph: planned.record.graph.clone() };
-    shared.last_work.spawn(planned.coordinator.shut_down());
+    let shared = shared.clone();
+    shared.clone().last_work.spawn(async move {
+        planned.coordinator.shut_down().await;
+        drop(turn);
+    });
     Ok(answer)
 }
 
@@ -30,10 +39,10 @@ pub(super) async fn run(gateway: &Gateway, request: RunRequest) -> Result<JobId,
     if gateway.shut_down.is_cancelled() {
         return Err(GatewayError::Unavailable("the cluster is being shut down".to_owned()));
     }
-    let planned = build(&gateway.shared, request).await?;
+    let (planned, turn) = build(&gateway.shared, request).await?;
+    drop(turn);
     let (id, name) = (planned.record.id, planned.record.graph.name.clone());
-    let submit = |answer| DispatcherMessage::Submit(Box::new(planned), answer);
-    match gateway.ask(&gateway.shared.dispatcher, submit).await? {
+    match submit(&gateway.shared.dispatcher, planned, SUBMISSION).await? {
         Ok(id) => {
             tracing::info!(job_id = %id, name, "a job was accepted");
             Ok(id)
@@ -47,8 +56,33 @@ pub(super) async fn run(gateway: &Gateway, request: RunRequest) -> Result<JobId,
     }
 }
 
-/// Runs the job's builder, in a process of its own.
-async fn build(shared: &Shared, request: RunRequest) -> Result<PlannedJob, GatewayError> {
+/// Hands a job over to the Dispatcher. A job whose requester is not told its id does not run: the Dispatcher withdraws it when it
+/// finds the answer unwanted.
+async fn submit(
+    dispatcher: &DispatcherSender,
+    planned: PlannedJob,
+    patience: Duration,
+) -> Result<Result<JobId, SubmitError>, GatewayError> {
+    let (sender, mut answer) = oneshot::channel();
+    let gone = || GatewayError::Unavailable("the JobManager is shutting down".to_owned());
+    dispatcher.send(DispatcherMessage::Submit(Box::new(planned), sender)).map_err(|_| gone())?;
+    match tokio::time::timeout(patience, &mut answer).await {
+        Ok(answered) => answered.map_err(|_| gone()),
+        Err(_) => {
+            // From here on no answer can be given; one that was given just before counts.
+            answer.close();
+            answer.try_recv().map_err(|_| {
+                GatewayError::Timeout(format!(
+                    "the job was not written down within {patience:?} and is withdrawn: the disk of the working folder (`process.working-dir`) may hang"
+                ))
+            })
+        }
+    }
+}
+
+/// Runs the job's builder, in a process of its own, when its turn has come. The turn is to last as long as the process is not part of a
+/// running job.
+async fn build(shared: &Shared, request: RunRequest) -> Result<(PlannedJob, OwnedSemaphorePermit), GatewayError> {
     let id = match request.job_id {
         Some(id) => id,
         None => JobId::from_bytes(random()?),
@@ -64,6 +98,7 @@ async fn build(shared: &Shared, request: RunRequest) -> Result<PlannedJob, Gatew
         start_timeout: shared.options.worker_start_timeout,
         folders: shared.coordinator_folders.clone(),
     };
+    let turn = shared.builders.turn().await?;
     let started = Coordinator::start(&coordinator_spec).await;
     let (built, coordinator) = started.map_err(|error| match error {
         // What the builder says is wrong with it is the requester's business.
@@ -94,7 +129,7 @@ async fn build(shared: &Shared, request: RunRequest) -> Result<PlannedJob, Gatew
         launch: Arc::new(launch),
         configuration: configuration.to_map(),
     };
-    Ok(PlannedJob { record: Arc::new(record), spec, options, coordinator, coordinator_spec, pin })
+    Ok((PlannedJob { record: Arc::new(record), spec, options, coordinator, coordinator_spec, pin }, turn))
 }
 
 /// By the key of the list, or by the artifact's id.

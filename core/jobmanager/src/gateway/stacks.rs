@@ -24,7 +24,10 @@ pub(super) async fn of(shared: &Shared, of: ProcessRef) -> Result<Vec<Stack>, Ga
                 if let Content::Stacks(part) = content {
                     stacks.extend(part.stacks.into_iter().map(|it| Stack { name: it.name, text: it.text }));
                 }
-                next = rest.recv().await;
+                next = match tokio::time::timeout(files::PATIENCE, rest.recv()).await {
+                    Ok(next) => next,
+                    Err(_) => return Err(files::stopped(&id)),
+                };
             }
             Ok(stacks)
         }

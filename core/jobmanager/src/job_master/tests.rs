@@ -41,7 +41,6 @@ async fn planned(shared: &Shared, number: u8) -> (PlannedJob, tokio::net::UnixSt
     let mut command = Command::new("/bin/sleep");
     command.arguments = vec![OsString::from("1000")];
     let (stream, other) = tokio::net::UnixStream::pair().unwrap();
-    let coordinator = Coordinator::of(Process::spawn(command).await.unwrap(), stream);
     let (id, graph) = (JobId::from_bytes([number; 16]), Arc::new(graph()));
     let launch = Launch {
         artifact: pin.artifact().clone(),
@@ -63,14 +62,17 @@ async fn planned(shared: &Shared, number: u8) -> (PlannedJob, tokio::net::UnixSt
         tmp_dir: shared.options.tmp_dir.clone(),
         max_log_size: 1 << 20,
         max_old_logs: 1,
+        watch: shared.coordinator_folders.watch.clone(),
     };
+    let folders = Arc::new(folders);
+    let coordinator = Coordinator::of(Process::spawn(command).await.unwrap(), stream, id, folders.clone());
     let coordinator_spec = CoordinatorSpec {
         executable: "/bin/sleep".into(),
         job: id,
         arguments: Vec::new(),
         environment: Vec::new(),
         start_timeout: Duration::from_secs(10),
-        folders: Arc::new(folders),
+        folders,
     };
     let spec = JobSpec { id, graph, job_graph_hash: 0, launch: Arc::new(launch), configuration: BTreeMap::new() };
     let options = JobMasterOptions::default();
