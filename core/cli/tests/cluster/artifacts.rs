@@ -23,7 +23,8 @@ fn contents(cluster: &Cluster) -> Vec<String> {
 /// Whether an artifact, or a part of one, is anywhere in the JobManager's folder.
 fn has_nothing(cluster: &Cluster) -> bool {
     let folder = cluster.path("work").join(cluster.id()).join("jobmanager");
-    ["artifacts", "executables"].iter().all(|name| files_below(&folder.join(name)).is_empty())
+    let places = ["artifacts/incoming", "artifacts/content", "artifacts/listed", "executables"];
+    places.iter().all(|name| files_below(&folder.join(name)).is_empty())
 }
 
 fn keys(cluster: &Cluster) -> Vec<String> {
