@@ -57,6 +57,22 @@ fn malformed_and_huge_requests_are_refused_and_harm_nobody() {
 }
 
 #[test]
+fn wrong_arguments_of_a_job_are_explained_to_whoever_submits_it() {
+    let mut cluster = Cluster::new(&[]);
+    cluster.start_job_manager();
+    let refused = cluster.try_submit("numbers", &["--cont", "1"], &[]);
+    assert_eq!(refused.status, 400);
+    for part in ["unexpected argument '--cont'", "'--count'", "Usage: job "] {
+        assert!(refused.body.contains(part), "{part:?} is missing: {}", refused.body);
+    }
+    let refused = cluster.try_submit("builder_panics", &[], &[]);
+    assert!(refused.status == 400 && refused.body.contains("no fish in the builder"), "{refused:?}");
+    let refused = cluster.try_submit("numbers", &["--out", "x"], &["rest.port=1"]);
+    assert!(refused.status == 400 && refused.body.contains("an option of the cluster"), "{refused:?}");
+    assert_eq!(cluster.get("/jobs")["jobs"], json!([]));
+}
+
+#[test]
 fn clients_that_say_nothing_or_never_end_do_not_keep_others_from_being_answered() {
     let mut cluster = Cluster::new(&[]);
     let job_manager = cluster.start_job_manager();

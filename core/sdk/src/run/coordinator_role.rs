@@ -83,7 +83,14 @@ fn try_serve(jobs: &[Job], arguments: Vec<OsString>, seat: &Seat) -> Result<(), 
 }
 
 /// The job as the command line describes it, or why there is none.
-fn build(jobs: &[Job], arguments: Vec<OsString>) -> Result<(JobPlan, DriverSide), String> {
+fn build(jobs: &[Job], mut arguments: Vec<OsString>) -> Result<(JobPlan, DriverSide), String> {
+    // The executable's file is named by its digest, which tells nobody what is used wrongly.
+    if let Some(program) = arguments.first_mut() {
+        *program = match jobs {
+            [job] => job.name.into(),
+            _ => "job".into(),
+        };
+    }
     let parsed = arguments::parse(jobs, arguments).map_err(arguments::Stop::into_message)?;
     let (plan, side, _) = build_job(&jobs[parsed.job], &parsed).map_err(|error| error.to_string())?;
     Ok((plan, side))
