@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Cluster, exists, parent, resume, stop, wait_for};
+use crate::harness::{Cluster, exists, parent, plugins_dir, resume, stop, wait_for};
 use crate::killed::numbers;
 
 /// Frozen processes are noticed soon. `FROZEN` is how long a process must be frozen for that, on any machine.
@@ -44,6 +44,26 @@ fn a_frozen_task_manager_is_replaced_and_does_not_disturb_when_it_wakes_up() {
     // All four slots can be used.
     let next = cluster.submit("lasts", &["--seconds", "0.2"], &["parallelism.default=4"]);
     cluster.wait_for_state(&next, "FINISHED");
+}
+
+#[test]
+fn a_frozen_task_manager_of_a_provider_is_replaced_and_does_not_stay() {
+    let plugins = format!("plugins.dir={}", plugins_dir().display());
+    let provider = [plugins.as_str(), "resourcemanager.providers=standalone", "provider.standalone.max-workers=2"];
+    let mut cluster = Cluster::new(&[provider.as_slice(), &settings()].concat());
+    cluster.start_job_manager();
+    let out = cluster.path("out").display().to_string();
+    let job = cluster.submit("lasts", &["--seconds", "1.5", "--out", &out], &[]);
+    cluster.wait_until_running(&job);
+    let victim = cluster.provided()[0];
+    stop(victim);
+    cluster.wait_for_state(&job, "FINISHED");
+    assert_eq!(cluster.output("out"), numbers(1500));
+    assert!(cluster.tasks(&job).iter().all(|task| task.attempt >= 1), "{:?}", cluster.tasks(&job));
+    resume(victim);
+    // It may come back or be given back, but not run on with nobody who knows of it.
+    wait_for("all TaskManagers to be registered", || cluster.provided().len() == cluster.task_managers().len());
+    wait_for("the end of the job's workers", || cluster.workers(&job).is_empty());
 }
 
 #[test]

@@ -172,3 +172,42 @@ fn task_managers_of_a_provider_are_found_again_and_used_after_the_job_manager_wa
     assert_eq!(after, before);
     left.iter().for_each(|pid| cluster.assert_runs(*pid));
 }
+
+#[test]
+fn a_killed_task_manager_of_a_provider_is_replaced() {
+    let plugins = format!("plugins.dir={}", plugins_dir().display());
+    let provider = [plugins.as_str(), "resourcemanager.providers=standalone", "provider.standalone.max-workers=1"];
+    let mut cluster = Cluster::new(&[&provider, RESTARTS].concat());
+    cluster.start_job_manager();
+    let out = cluster.path("out").display().to_string();
+    let job = cluster.submit("lasts", &["--seconds", "1", "--out", &out], &[]);
+    cluster.wait_until_running(&job);
+    let before = cluster.provided();
+    assert_eq!(before.len(), 1);
+    kill(before[0]);
+    cluster.wait_for_state(&job, "FINISHED");
+    assert_eq!(cluster.output("out"), numbers(1000));
+    cluster.assert_failed_with(&job, "the TaskManager is gone");
+    let (log, _) = cluster.call(&["logs"]);
+    assert!(log.contains("was ended by signal 9"), "how it ended is not told: {log}");
+    let after = cluster.provided();
+    assert!(after.len() == 1 && after != before, "{after:?} instead of {before:?}");
+}
+
+#[test]
+fn nothing_is_left_of_a_local_cluster_that_is_killed() {
+    let mut cluster = Cluster::new(&[]);
+    let command = cluster.weir(&["local", "--taskmanagers", "2", "--slots", "1"]);
+    let local = cluster.start("local", command);
+    wait_for("the HTTP API", || {
+        cluster.request("GET", "/overview", None).is_some_and(|answer| answer.json()["taskmanagers"] == 2)
+    });
+    let folder = cluster.make_folder("pids");
+    let jobs = [cluster.submit("forks", &["--pids", &folder], &[]), cluster.submit("ticks", &[], &[])];
+    jobs.iter().for_each(|job| cluster.wait_until_running(job));
+    wait_for("the job's children", || std::fs::read_dir(&folder).unwrap().count() == 2);
+    assert!(cluster.processes().len() >= 7, "one, two workers, two coordinators, two children");
+    kill(local);
+    cluster.wait_for_exit(local);
+    wait_for("the end of all processes", || cluster.processes().is_empty());
+}

@@ -72,9 +72,10 @@ fn jobs_that_end_their_process_while_running_end_nothing_else() {
 
 #[test]
 fn jobs_that_end_their_process_while_they_are_planned_end_nothing_else() {
-    let bystander = Bystander::new(&["weir.worker.start-timeout=3 s"]);
+    let bystander = Bystander::new(&["weir.worker.start-timeout=3 s", "jobmanager.memory.coordinators.size=300mb"]);
     let cluster = &bystander.cluster;
     let ways = [
+        ("builder_hoards", "jobmanager.memory.coordinators.size"),
         ("builder_aborts", "about to abort while planning"),
         ("builder_exits", "exited with code 0"),
         ("builder_panics", "no fish in the builder"),

@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -223,6 +224,13 @@ impl Cluster {
         });
         self.children.remove(index);
         status.code()
+    }
+
+    /// Processes of TaskManagers that a provider has started.
+    pub(crate) fn provided(&self) -> Vec<u32> {
+        let own = |pid: &u32| self.children.iter().any(|started| started.child.id() == *pid);
+        let is_task_manager = |pid: &u32| process::words(*pid).get(1).is_some_and(|word| word == "taskmanager");
+        self.processes().into_iter().filter(|pid| !own(pid) && is_task_manager(pid)).collect()
     }
 
     /// Fails unless the process runs, under the id it was started with.
@@ -537,9 +545,24 @@ pub(crate) fn files_below(folder: &Path) -> Vec<(PathBuf, u64)> {
     files
 }
 
-/// The executable with the jobs of the tests.
+/// The executable with the jobs of the tests, without what debuggers want: every cluster copies and hashes it.
 pub(crate) fn test_jobs() -> PathBuf {
-    beside_weir("weir-test-jobs", "cargo build -p weir-testkit --bin weir-test-jobs")
+    static STRIPPED: OnceLock<PathBuf> = OnceLock::new();
+    let full = beside_weir("weir-test-jobs", "cargo build -p weir-testkit --bin weir-test-jobs");
+    STRIPPED.get_or_init(|| strip(&full).unwrap_or(full)).clone()
+}
+
+/// A copy without symbols; `None` if this machine has no program for that.
+fn strip(full: &Path) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (new, copy) = (folder.join(format!("weir-test-jobs.{}", std::process::id())), folder.join("weir-test-jobs"));
+    let status = Command::new("strip").arg("-o").arg(&new).arg(full).status().ok()?;
+    if !status.success() {
+        return None;
+    }
+    // Another process with the same tests may be reading the last one.
+    fs::rename(new, &copy).ok()?;
+    Some(copy)
 }
 
 /// The folder with the standalone provider's plugin.

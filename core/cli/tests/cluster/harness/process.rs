@@ -64,9 +64,13 @@ pub(super) fn with_variable(name: &str, value: &str) -> Vec<u32> {
     pids.filter(|pid| variable(*pid, name).is_some_and(|its| its == value) && exists(*pid)).collect()
 }
 
+/// A process's command line.
+pub(super) fn words(pid: u32) -> Vec<String> {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    words.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
 /// A process in a sentence.
 pub(super) fn describe(pid: u32) -> String {
-    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words = String::from_utf8_lossy(&words).replace('\0', " ");
-    format!("{pid} (state {:?}, parent {:?}): {words}", stat(pid).map(|it| it.0), parent(pid))
+    format!("{pid} (state {:?}, parent {:?}): {}", stat(pid).map(|it| it.0), parent(pid), words(pid).join(" "))
 }
