@@ -18,6 +18,9 @@ pub(super) fn routes() -> Router<Arc<Api>> {
         .route("/jobs/{jobid}/checkpoints/details/{checkpointid}", get(not_enabled))
         .route("/jobs/{jobid}/checkpoints/details/{checkpointid}/subtasks/{vertexid}", get(not_enabled))
         .route("/jobs/{jobid}/savepoints", post(not_supported))
+        .route("/jobs/{jobid}/savepoints/{triggerid}", get(no_savepoint))
+        .route("/savepoint-disposal", post(no_savepoints))
+        .route("/savepoint-disposal/{triggerid}", get(no_savepoints))
         .route("/jobs/{jobid}/stop", post(not_supported))
 }
 
@@ -29,7 +32,18 @@ async fn not_enabled(cluster: Cluster, path: Path) -> Result<(), ApiError> {
 
 async fn not_supported(cluster: Cluster, path: Path) -> Result<(), ApiError> {
     super::job::find(&cluster, &path).await?;
+    no_savepoints(cluster).await
+}
+
+async fn no_savepoints(_: Cluster) -> Result<(), ApiError> {
     let message =
         "Weir takes no checkpoints or savepoints yet. A job can be canceled, and be run again from its beginning.";
     Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, message))
+}
+
+/// None was ever begun, so none has this id.
+async fn no_savepoint(cluster: Cluster, path: Path) -> Result<(), ApiError> {
+    let (job, _) = super::job::find(&cluster, &path).await?;
+    let message = format!("There is no savepoint operation with triggerId={} for job {job}.", path.text("triggerid"));
+    Err(ApiError::not_found(message))
 }

@@ -20,6 +20,7 @@ pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()
         .route("/jobmanager/config", get(config))
         .route("/jobmanager/environment", get(environment))
+        .route("/jobs/{jobid}/jobmanager/environment", get(environment_of_job))
         .route("/jobmanager/logs", get(logs))
         .route("/jobmanager/logs/{filename}", get(log_file))
         .route("/jobmanager/log", get(log))
@@ -44,16 +45,23 @@ struct Jvm {
     options: Vec<String>,
 }
 
-/// Under Flink's names what there is instead of a JVM.
 async fn environment(State(api): State<Arc<Api>>, _: Cluster) -> Answer<Environment> {
+    Ok(Json(environment_of(&api)))
+}
+
+/// All jobs have the same JobManager.
+async fn environment_of_job(State(api): State<Arc<Api>>, cluster: Cluster, path: Path) -> Answer<Environment> {
+    super::job::find(&cluster, &path).await?;
+    Ok(Json(environment_of(&api)))
+}
+
+/// Under Flink's names what there is instead of a JVM.
+fn environment_of(api: &Api) -> Environment {
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
     let options =
         [format!("commit={}", api.options.commit), format!("build={build}"), format!("os={}", std::env::consts::OS)];
     let version = format!("Weir {} (no JVM)", api.options.version);
-    Ok(Json(Environment {
-        jvm: Jvm { version, arch: std::env::consts::ARCH, options: options.to_vec() },
-        classpath: [],
-    }))
+    Environment { jvm: Jvm { version, arch: std::env::consts::ARCH, options: options.to_vec() }, classpath: [] }
 }
 
 async fn logs(cluster: Cluster) -> Answer<Logs> {

@@ -92,27 +92,47 @@ pub(super) async fn main_file(
 ) -> Result<Response, ApiError> {
     let listed = files(cluster, of.clone()).await?;
     let Some(file) = choose(&listed, &of, which) else {
-        let what = match which {
-            MainFile::Log => "log file",
-            MainFile::Stdout => "file of its standard output",
-        };
-        return Err(ApiError::not_found(format!("The process has no {what}; the path `logs` lists the files it has.")));
+        return Err(ApiError::not_found(missing(&of, which)));
     };
     open(cluster, of, file, query).await
 }
 
-/// The newest file of the kind, one of the process itself before those of its workers.
-fn choose<'f>(files: &'f [FileInfo], of: &ProcessRef, which: MainFile) -> Option<&'f FileInfo> {
-    let role = match of {
+fn missing(of: &ProcessRef, which: MainFile) -> String {
+    match which {
+        MainFile::Log => "The process has no log file; the path `logs` lists the files it has.".to_owned(),
+        MainFile::Stdout => format!(
+            "Nobody keeps what this process prints itself: whoever starts it may send its output to a file weir-{}-NAME.out in its log folder. \
+             What jobs print is in the files that the path `logs` lists.",
+            role(of)
+        ),
+    }
+}
+
+fn role(of: &ProcessRef) -> &'static str {
+    match of {
         ProcessRef::JobManager => "jobmanager",
         ProcessRef::TaskManager(_) => "taskmanager",
-    };
+    }
+}
+
+/// The newest file of the kind that the process itself writes: what coordinators and workers print is not what it prints. Its name begins
+/// with the role, with or without `weir-` in front; `local` is the role of a process that is JobManager and TaskManager. Several
+/// TaskManagers may have one folder, so a file with the right id comes first.
+fn choose<'f>(files: &'f [FileInfo], of: &ProcessRef, which: MainFile) -> Option<&'f FileInfo> {
     let extension = match which {
         MainFile::Log => ".log",
         MainFile::Stdout => ".out",
     };
-    let candidates = files.iter().filter(|file| file.name.ends_with(extension));
-    candidates.max_by_key(|file| (file.name.contains(role), file.modified))
+    let of_role = |file: &&FileInfo| {
+        let name = file.name.strip_prefix("weir-").unwrap_or(&file.name);
+        name.starts_with(role(of)) || name.starts_with("local-")
+    };
+    let has_id = |file: &FileInfo| match of {
+        ProcessRef::JobManager => true,
+        ProcessRef::TaskManager(id) => file.name.contains(id.as_str()),
+    };
+    let candidates = files.iter().filter(|file| file.name.ends_with(extension)).filter(of_role);
+    candidates.max_by_key(|file| (has_id(file), file.modified))
 }
 
 #[derive(Serialize)]
@@ -154,16 +174,31 @@ mod tests {
     }
 
     #[test]
-    fn the_log_of_the_process_itself_is_preferred() {
+    fn only_files_of_the_process_itself_are_its_log_and_output() {
         let file = |name: &str, modified| FileInfo { name: name.to_owned(), size: 1, modified };
-        let files =
-            [file("worker-a.log", 9), file("taskmanager.log", 2), file("taskmanager.log.1", 3), file("a.out", 1)];
-        let of = ProcessRef::TaskManager(weir_model::TaskManagerId::new("tm"));
-        let choose = |files: &[FileInfo], of, which| choose(files, of, which).map(|file| file.name.clone());
+        let task_manager = ProcessRef::TaskManager(weir_model::TaskManagerId::new("tm-1"));
+        let choose =
+            |files: &[FileInfo], of: &ProcessRef, which| choose(files, of, which).map(|file| file.name.clone());
         let named = |name: &str| Some(name.to_owned());
-        assert_eq!(choose(&files, &of, MainFile::Log), named("taskmanager.log"));
-        assert_eq!(choose(&files, &of, MainFile::Stdout), named("a.out"));
-        assert_eq!(choose(&files[..1], &of, MainFile::Stdout), None);
-        assert_eq!(choose(&files, &ProcessRef::JobManager, MainFile::Log), named("worker-a.log"));
+        let files = [
+            file("weir-taskmanager-tm-1.log", 2),
+            file("weir-taskmanager-tm-1.log.1", 9),
+            file("weir-taskmanager-tm-2.log", 3),
+            file("taskmanager-tm-1.out", 1),
+            file("worker-a.log", 9),
+            file("worker-a.out", 9),
+            file("coordinator-b.out", 9),
+        ];
+        assert_eq!(choose(&files, &task_manager, MainFile::Log), named("weir-taskmanager-tm-1.log"));
+        assert_eq!(choose(&files, &task_manager, MainFile::Stdout), named("taskmanager-tm-1.out"));
+        for which in [MainFile::Log, MainFile::Stdout] {
+            assert_eq!(choose(&files, &ProcessRef::JobManager, which), None);
+            assert_eq!(choose(&files[4..], &task_manager, which), None);
+        }
+        let local = [file("weir-local-7.log", 1), file("coordinator-b.out", 9)];
+        for of in [&task_manager, &ProcessRef::JobManager] {
+            assert_eq!(choose(&local, of, MainFile::Log), named("weir-local-7.log"));
+            assert_eq!(choose(&local, of, MainFile::Stdout), None);
+        }
     }
 }

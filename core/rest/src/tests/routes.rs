@@ -99,6 +99,21 @@ async fn checkpoints_are_said_to_be_off_in_the_words_clients_look_for() {
         let message = server.error("POST", &format!("/jobs/{job}/{path}"), "{}", 501).await;
         assert!(message.contains("no checkpoints or savepoints"), "{message}");
     }
+    for (method, path) in [("POST", "/savepoint-disposal"), ("GET", "/savepoint-disposal/abc")] {
+        let message = server.error(method, path, "", 501).await;
+        assert!(message.contains("no checkpoints or savepoints"), "{message}");
+    }
+    let message = server.error("GET", &format!("/jobs/{job}/savepoints/abc"), "", 404).await;
+    assert!(message.contains(&format!("no savepoint operation with triggerId=abc for job {job}")), "{message}");
+}
+
+#[tokio::test]
+async fn the_environment_of_a_jobs_jobmanager_is_that_of_all() {
+    let server = Server::new(options());
+    let job = running();
+    let of_all = server.get("/jobmanager/environment").await;
+    assert_eq!(server.get(&format!("/jobs/{job}/jobmanager/environment")).await, of_all);
+    server.error("GET", &format!("/jobs/{}/jobmanager/environment", job_id(0x77)), "", 404).await;
 }
 
 #[tokio::test]
@@ -211,10 +226,8 @@ async fn files_are_plain_text() {
     let server = Server::new(options());
     for path in [
         "/jobmanager/log",
-        "/jobmanager/stdout",
         "/jobmanager/logs/jobmanager.log",
         "/v1/taskmanagers/tm-1/log",
-        "/taskmanagers/tm-1/stdout",
         "/taskmanagers/tm-1/logs/worker-0a.out",
     ] {
         let (status, headers, body) = server.send(Request::get(path).body(Body::empty()).unwrap()).await;
@@ -226,6 +239,12 @@ async fn files_are_plain_text() {
         assert_eq!(headers["access-control-allow-origin"], "*");
         // The made-up file is a byte longer than was said: it grew meanwhile.
         assert_eq!(body, b"first\nsecond");
+    }
+    // What a job's processes print is not what the process itself prints, which nobody keeps here.
+    for (path, name) in [("/jobmanager/stdout", "weir-jobmanager-"), ("/taskmanagers/tm-1/stdout", "weir-taskmanager-")]
+    {
+        let message = server.error("GET", path, "", 404).await;
+        assert!(message.contains(name) && message.contains("log folder"), "{message}");
     }
 }
 
