@@ -149,7 +149,9 @@ impl Coordinator {
         };
         process.kill();
         process.wait().await;
-        let verdict = under_watch.verdict().map(|why| format!("while it was building the job, the job's process was killed: {why}"));
+        let verdict = under_watch
+            .verdict()
+            .map(|why| format!("while it was building the job, the job's process was killed: {why}"));
         drop(under_watch);
         spec.folders.clone().tidy().await;
         Err(StartError::Job(verdict.unwrap_or(failure)))
@@ -157,7 +159,12 @@ impl Coordinator {
 
     /// One that has built its job already, for tests.
     #[cfg(test)]
-    pub(crate) fn of(process: Process, stream: UnixStream, job: JobId, folders: Arc<CoordinatorFolders>) -> Coordinator {
+    pub(crate) fn of(
+        process: Process,
+        stream: UnixStream,
+        job: JobId,
+        folders: Arc<CoordinatorFolders>,
+    ) -> Coordinator {
         let (outgoing, incoming) = connect(stream);
         let under_watch = folders.watch.add(job, &process);
         Coordinator { process, outgoing, incoming, closed: None, under_watch, folders }
