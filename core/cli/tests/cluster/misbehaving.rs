@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::harness::{Cluster, TaskManager, exists, files_below, kill, memory, wait_for, wait_for_some};
+use crate::harness::{Cluster, TaskManager, exists, kill, memory, wait_for, wait_for_some};
 
 /// A cluster with one TaskManager, and a job that must not notice anything.
 struct Bystander {
@@ -178,8 +178,7 @@ fn a_job_that_floods_its_output_fills_neither_disk_nor_memory_and_delays_nobody(
     jobs.iter().for_each(|job| cluster.wait_until_running(job));
     let logs_of = |job: &str| {
         let of_job = |path: &Path| path.file_name().unwrap().to_string_lossy().starts_with(&format!("job-{job}"));
-        let files = files_below(&cluster.path(&bystander.task_manager.id));
-        files.into_iter().filter(|(path, _)| of_job(path)).collect::<Vec<_>>()
+        cluster.files().into_iter().filter(|(path, _)| of_job(path)).collect::<Vec<_>>()
     };
     for job in &jobs {
         wait_for("a log file to be put aside", || logs_of(job).len() > 1);
