@@ -31,7 +31,7 @@ impl Bystander {
     fn assert_unharmed(&self) {
         self.cluster.assert_runs(self.job_manager);
         self.cluster.assert_runs(self.task_manager.pid);
-        assert_eq!(self.cluster.task_managers(), [self.task_manager.id.clone()]);
+        assert_eq!(self.cluster.task_managers(), [self.task_manager.id.as_str()]);
         assert_eq!(self.cluster.workers(&self.job), self.workers);
         let tasks = self.cluster.tasks(&self.job);
         assert!(tasks.iter().all(|task| task.state == "RUNNING" && task.attempt == 0), "{tasks:?}");
