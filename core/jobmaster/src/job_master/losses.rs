@@ -29,6 +29,10 @@ impl JobMaster {
         let active =
             |(number, deployment): (&u32, &super::Deployment)| Some((*number, deployment.active_worker_on(id)?));
         let lost: Vec<(u32, u32)> = self.deployments.iter().filter_map(active).collect();
+        // The TaskManager may be back already, and an order to start a worker may have gone to the new one: nobody would end it.
+        for (number, _) in &lost {
+            self.kill(*number, id, "its slots were lost with an earlier connection of the TaskManager".to_owned(), out);
+        }
         for (number, worker) in lost {
             // The first of them can have ended the others.
             if self.deployments.get(&number).is_some_and(|deployment| deployment.active_worker_on(id) == Some(worker)) {

@@ -44,7 +44,8 @@ fn a_lost_task_manager_is_replaced_and_only_its_tasks_run_again() {
     let mut job = two_regions(1);
     let effects = job.lose(2);
     assert_eq!(statuses(&effects), [JobStatus::Restarting]);
-    assert_eq!(to_task_managers(&effects), Vec::<String>::new());
+    // For one that is back already: the order to start the worker may have crossed the news, and reached it.
+    assert_eq!(to_task_managers(&effects), ["tm-2 kill 0"]);
     assert_eq!(job.lose(2), []);
     let effects = job.pass(DELAY);
     // There is no slot yet.
@@ -73,7 +74,7 @@ fn a_task_manager_lost_while_its_worker_starts_fails_that_deployment() {
     let effects = job.lose(1);
     assert_eq!(
         (statuses(&effects), to_task_managers(&effects)),
-        (vec![JobStatus::Restarting], vec!["tm-2 kill 0".to_owned()])
+        (vec![JobStatus::Restarting], vec!["tm-1 kill 0".to_owned(), "tm-2 kill 0".to_owned()])
     );
     job.pass(DELAY);
     assert_eq!(to_task_managers(&job.grant(&[(3, 0)])), ["tm-3 start 1 [0]", "tm-2 start 1 [0]"]);
