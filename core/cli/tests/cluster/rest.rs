@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -118,12 +118,12 @@ fn no_path_leads_out_of_the_log_folders() {
     let out = cluster.path("out").display().to_string();
     let job = cluster.submit("numbers", &["--count", "5", "--out", &out], &[]);
     cluster.wait_for_state(&job, "FINISHED");
-    let of_job_manager = cluster.path("work").join(cluster.id()).join("jobmanager/log");
-    let of_task_manager = cluster.path(&task_managers[0].id);
-    let id = &task_managers[0].id;
-    for (folder, process) in
-        [(of_job_manager, "/jobmanager".to_owned()), (of_task_manager, format!("/taskmanagers/{id}"))]
-    {
+    for process in ["/jobmanager".to_owned(), format!("/taskmanagers/{}", task_managers[0].id)] {
+        let own = text(&cluster.get(&format!("{process}/logs"))["logs"][0]["name"]);
+        let is_it = |path: &PathBuf| path.file_name().is_some_and(|name| name == own.as_str());
+        let file = cluster.files().into_iter().map(|(path, _)| path).find(is_it);
+        let file = file.unwrap_or_else(|| panic!("{own} is nowhere"));
+        let folder = file.parent().unwrap();
         symlink(&secret, folder.join("link.log")).unwrap();
         symlink(Path::new("/etc"), folder.join("etc")).unwrap();
         fs::create_dir(folder.join("inner")).unwrap();
