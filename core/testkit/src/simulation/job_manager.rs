@@ -40,8 +40,10 @@ pub(crate) struct JobManager {
     pub(crate) masters: BTreeMap<JobId, JobMaster>,
     /// The connection of each registered TaskManager.
     pub(crate) connections: BTreeMap<TaskManagerId, usize>,
-    /// What the machines still have to be told.
+    /// What the machines still have to be told, if they are told at once.
     inbox: VecDeque<Inner>,
+    /// When each machine is told the last thing that waits for it, if each has a loop of its own.
+    last: BTreeMap<Machine, Duration>,
     frozen: bool,
     /// What happened while it was frozen.
     deferred: VecDeque<ForJm>,
@@ -52,10 +54,29 @@ pub(crate) struct JobManager {
 }
 
 /// What one machine says to another.
-enum Inner {
+#[derive(Debug)]
+pub(crate) enum Inner {
     Dispatcher(DispatcherEvent),
     ResourceManager(ResourceManagerEvent),
     Job(JobId, JobMasterEvent),
+}
+
+/// Whom it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Machine {
+    Dispatcher,
+    ResourceManager,
+    Job(JobId),
+}
+
+impl Inner {
+    fn machine(&self) -> Machine {
+        match self {
+            Inner::Dispatcher(_) => Machine::Dispatcher,
+            Inner::ResourceManager(_) => Machine::ResourceManager,
+            Inner::Job(job, _) => Machine::Job(*job),
+        }
+    }
 }
 
 impl JobManager {
@@ -68,6 +89,7 @@ impl JobManager {
             masters: BTreeMap::new(),
             connections: BTreeMap::new(),
             inbox: VecDeque::new(),
+            last: BTreeMap::new(),
             frozen: false,
             deferred: VecDeque::new(),
             disk: BTreeMap::new(),
@@ -105,13 +127,13 @@ impl World {
         let options = resource_manager_options(&self.scenario, manager.epoch());
         manager.resource_manager = ResourceManager::new(options);
         let records = manager.disk.values().cloned().collect();
-        manager.inbox.push_back(Inner::Dispatcher(DispatcherEvent::Recovered(records)));
+        self.tell(Inner::Dispatcher(DispatcherEvent::Recovered(records)));
         self.log(|world| format!("JobManager {} starts", world.job_manager.life));
         for index in 0..self.providers.len() {
             let description = self.open_provider(index);
             let name = description.name.clone();
             let event = ResourceManagerEvent::ProviderOpened { name, description };
-            self.job_manager.inbox.push_back(Inner::ResourceManager(event));
+            self.tell(Inner::ResourceManager(event));
         }
         self.settle_job_manager();
     }
@@ -188,19 +210,38 @@ impl World {
                 let name = self.providers[index].scenario.name.clone();
                 Inner::ResourceManager(ResourceManagerEvent::Provider { name, event })
             }
+            ForJm::Inner(inner) => return self.be_told(inner),
             ForJm::Thaw => return,
         };
-        self.job_manager.inbox.push_back(inner);
+        self.tell(inner);
+    }
+
+    /// Tells a machine something: at once, or when its loop gets to it. Each machine is told everything in order.
+    fn tell(&mut self, inner: Inner) {
+        if self.scenario.in_step {
+            return self.job_manager.inbox.push_back(inner);
+        }
+        // Most loops are idle; some are busy with a large job.
+        let delay = if self.random.chance(50) { self.random.millis(1, 400) } else { Duration::ZERO };
+        let last = self.job_manager.last.entry(inner.machine()).or_default();
+        let at = (self.now + delay).max(*last);
+        *last = at;
+        let life = self.job_manager.life;
+        self.at(at, Happening::JobManager { life, what: ForJm::Inner(inner) });
+    }
+
+    fn be_told(&mut self, inner: Inner) {
+        match inner {
+            Inner::Dispatcher(event) => self.tell_dispatcher(event),
+            Inner::ResourceManager(event) => self.tell_resource_manager(event),
+            Inner::Job(job, event) => self.tell_job_master(job, event),
+        }
     }
 
     /// Lets the machines talk until they have nothing more to say.
     fn settle_job_manager(&mut self) {
         while let Some(inner) = self.job_manager.inbox.pop_front() {
-            match inner {
-                Inner::Dispatcher(event) => self.tell_dispatcher(event),
-                Inner::ResourceManager(event) => self.tell_resource_manager(event),
-                Inner::Job(job, event) => self.tell_job_master(job, event),
-            }
+            self.be_told(inner);
         }
         self.check_slots();
     }
@@ -230,7 +271,7 @@ impl World {
                 if let Some((id, _)) = registered {
                     self.log(|_| format!("{id} -> {message:?}"));
                     let job = message.deployment().job;
-                    self.job_manager.inbox.push_back(Inner::Job(job, JobMasterEvent::TaskManager { id, message }));
+                    self.tell(Inner::Job(job, JobMasterEvent::TaskManager { id, message }));
                 }
             }
             ForJobManager::Leaving { reason } => self.on_connection_lost(connection, &reason),
@@ -247,7 +288,7 @@ impl World {
         let life = self.job_manager.life;
         self.after(TIMING.heartbeat_timeout, Happening::JobManager { life, what: ForJm::LookAfter { connection } });
         self.log(|_| format!("{} registers", info.id));
-        self.job_manager.inbox.push_back(Inner::ResourceManager(ResourceManagerEvent::TaskManagerRegistered(info)));
+        self.tell(Inner::ResourceManager(ResourceManagerEvent::TaskManagerRegistered(info)));
     }
 
     fn on_connection_lost(&mut self, connection: usize, reason: &str) {
@@ -260,7 +301,7 @@ impl World {
         self.log(|_| format!("{id} is lost: {reason}"));
         let reason = reason.to_owned();
         let event = ResourceManagerEvent::TaskManagerLost { id, incarnation, reason };
-        self.job_manager.inbox.push_back(Inner::ResourceManager(event));
+        self.tell(Inner::ResourceManager(event));
     }
 
     fn look_after(&mut self, connection: usize) {
@@ -291,7 +332,7 @@ impl World {
         }
         let record = Arc::new(record(scenario, self.now));
         let request = job as u64;
-        self.job_manager.inbox.push_back(Inner::Dispatcher(DispatcherEvent::Submitted { request, record }));
+        self.tell(Inner::Dispatcher(DispatcherEvent::Submitted { request, record }));
         self.settle_job_manager();
     }
 
@@ -299,7 +340,7 @@ impl World {
         let id = self.scenario.jobs[job].id;
         if self.job_manager.up && !self.job_manager.frozen && self.job_manager.masters.contains_key(&id) {
             self.log(|_| format!("somebody cancels {}", &id.to_string()[..4]));
-            self.job_manager.inbox.push_back(Inner::Job(id, JobMasterEvent::CancelRequested));
+            self.tell(Inner::Job(id, JobMasterEvent::CancelRequested));
             self.settle_job_manager();
         }
     }
@@ -363,7 +404,7 @@ impl World {
             Ok(master) => {
                 self.start_coordinator(id);
                 self.job_manager.masters.insert(id, master);
-                self.job_manager.inbox.push_back(Inner::Job(id, JobMasterEvent::Start));
+                self.tell(Inner::Job(id, JobMasterEvent::Start));
             }
             Err(error) => self.check(false, || format!("the scenario has an invalid job: {error}")),
         }
@@ -377,7 +418,7 @@ impl World {
             match effect {
                 ResourceManagerEffect::TellJob { job, message } => {
                     self.note_message_to_job(job, &message);
-                    self.job_manager.inbox.push_back(Inner::Job(job, JobMasterEvent::ResourceManager(message)));
+                    self.tell(Inner::Job(job, JobMasterEvent::ResourceManager(message)));
                 }
                 ResourceManagerEffect::Provider { name, request } => {
                     let index = self.scenario.providers.iter().position(|provider| provider.name == name);
@@ -470,7 +511,7 @@ impl World {
             JobMasterEffect::TaskManager { id, message } => self.send_for_job(job, &id, message),
             JobMasterEffect::ResourceManager(message) => {
                 self.log(|_| format!("{} declares {message:?}", &job.to_string()[..4]));
-                self.job_manager.inbox.push_back(Inner::ResourceManager(ResourceManagerEvent::Job(message)));
+                self.tell(Inner::ResourceManager(ResourceManagerEvent::Job(message)));
             }
             JobMasterEffect::Coordinator(message) => self.send_to_coordinator(job, message),
             JobMasterEffect::ScheduleTimer { id, at } => {
@@ -509,7 +550,7 @@ impl World {
         let committed = self.checks.committed.get(&job) == Some(&true);
         self.check(!finished || committed, || format!("{job} is FINISHED and was not committed"));
         self.checks.forget_job(job);
-        self.job_manager.inbox.push_back(Inner::Dispatcher(DispatcherEvent::JobEnded { view }));
+        self.tell(Inner::Dispatcher(DispatcherEvent::JobEnded { view }));
     }
 
     pub(crate) fn job_scenario(&self, id: JobId) -> &JobScenario {

@@ -32,7 +32,7 @@ use weir_taskmanager::state::{ConnectionKey, WorkerEvent, WorkerKey};
 use self::coordinator::Coordinator;
 use self::faults::Fault;
 use self::invariants::Checks;
-use self::job_manager::JobManager;
+use self::job_manager::{Inner, JobManager};
 use self::network::Connection;
 use self::provider::SimulatedProvider;
 use self::random::Random;
@@ -202,6 +202,8 @@ enum ForJm {
         index: usize,
         event: ProviderEvent,
     },
+    /// One of its machines is told something by another.
+    Inner(Inner),
     Thaw,
 }
 

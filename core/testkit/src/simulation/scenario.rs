@@ -26,6 +26,8 @@ pub(crate) struct Scenario {
     pub(crate) redundant: u32,
     pub(crate) max_slots: Option<u32>,
     pub(crate) spread: bool,
+    /// Whether the machines of the JobManager are told at once what concerns them, or have loops of their own.
+    pub(crate) in_step: bool,
     /// How many of 1000 worker processes do not start, or die while they run.
     pub(crate) broken_workers: u32,
 }
@@ -89,6 +91,7 @@ impl Scenario {
             redundant: u32::from(random.chance(200)),
             max_slots: random.chance(200).then(|| random.between(4, 16)),
             spread: !random.chance(200),
+            in_step: random.chance(500),
             broken_workers: *random.pick(&[0, 0, 20, 100]),
         }
     }
