@@ -219,6 +219,8 @@ fn task_manager_options(configuration: &Configuration) -> anyhow::Result<TaskMan
     let log_size = get.get(&options::LOG_SIZE).0;
     Ok(TaskManagerOptions {
         internal_token: get.get(&options::INTERNAL_TOKEN).map(|token| Token::new(token.reveal())),
+        rest_token: get.get(&options::REST_TOKEN).map(|token| Token::new(token.reveal())),
+        tmp_dir: get.get(&options::TMP_DIR).map(PathBuf::from),
         id: Some(id),
         cluster_id: get.get(&options::CLUSTER_ID),
         slots: get.get(&options::TASK_SLOTS),

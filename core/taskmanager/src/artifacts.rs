@@ -105,6 +105,30 @@ impl Drop for Lease {
     }
 }
 
+/// The wish for an artifact. The last one takes its lock along.
+struct Wanted<'a> {
+    cache: &'a ArtifactCache,
+    id: ArtifactId,
+    lock: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(cache: &'a ArtifactCache, id: ArtifactId) -> Wanted<'a> {
+        let lock = cache.lock().wanted.entry(id).or_default().clone();
+        Wanted { cache, id, lock }
+    }
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        let mut shared = self.cache.lock();
+        // This one and the list's; others come into being while the list is locked.
+        if Arc::strong_count(&self.lock) <= 2 {
+            shared.wanted.remove(&self.id);
+        }
+    }
+}
+
 impl ArtifactCache {
     /// Opens the cache in `folder`, which is made if it is not there. Removes what a former process left unfinished.
     pub(crate) fn open(folder: PathBuf, limit: u64) -> io::Result<ArtifactCache> {
@@ -133,8 +157,8 @@ impl ArtifactCache {
 
     /// Makes sure that an artifact is here, and keeps it here. Whoever wants one that is being fetched waits for that.
     pub(crate) async fn obtain(&self, artifact: &Artifact, source: &impl ArtifactSource) -> Result<Lease, FetchError> {
-        let wanted = self.lock().wanted.entry(artifact.id).or_default().clone();
-        let _guard = wanted.lock().await;
+        let wanted = Wanted::new(self, artifact.id);
+        let _guard = wanted.lock.lock().await;
         // Before looking, so that nobody removes it in between.
         *self.lock().in_use.entry(artifact.id).or_default() += 1;
         let lease = Lease { cache: self.clone(), id: artifact.id };

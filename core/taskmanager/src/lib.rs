@@ -11,6 +11,7 @@ mod event_loop;
 mod metrics_endpoint;
 mod options;
 mod processes;
+mod socket_folder;
 mod stacks;
 pub mod state;
 mod task_manager;

@@ -11,6 +11,8 @@ pub struct TaskManagerOptions {
     pub job_manager: String,
     /// What it shows the JobManager (`security.internal.token`).
     pub internal_token: Option<Token>,
+    /// What whoever wants its metrics has to show (`security.rest.token`); `None`: nothing.
+    pub rest_token: Option<Token>,
     /// Its name (`taskmanager.resource-id`); without one, host, process id and a random number.
     pub id: Option<String>,
     /// The cluster it belongs to (`cluster.id`); empty: any that it reaches.
@@ -29,6 +31,9 @@ pub struct TaskManagerOptions {
     /// Folder for fetched artifacts (`process.taskmanager.working-dir`); made if it is not there. What is in it survives
     /// restarts, and TaskManagers of one machine may share it.
     pub working_dir: PathBuf,
+    /// Folder for sockets, as long as a worker takes to start (`io.tmp.dirs`); without one, the system's. `/tmp`, if its path is too long
+    /// for that of a socket.
+    pub tmp_dir: Option<PathBuf>,
     /// Folder for the logs of workers, and from which log files are served; made if it is not there.
     pub log_dir: PathBuf,
     /// Bytes that fetched artifacts may take before those that are not in use are removed, least recently used first.
@@ -45,8 +50,7 @@ pub struct TaskManagerOptions {
     pub metrics_port: Option<u16>,
     /// Patience of the first attempt to register (`cluster.registration.initial-timeout`).
     pub registration_initial_timeout: Duration,
-    /// The longest wait between attempts to register (`cluster.registration.max-timeout`); more than 5 s counts as 5 s, so that
-    /// a JobManager that comes back is found soon.
+    /// The longest wait between attempts to register (`cluster.registration.max-timeout`).
     pub registration_max_timeout: Duration,
     /// Without a registration for this long it ends with an error (`taskmanager.registration.timeout`); `None`: never.
     pub registration_timeout: Option<Duration>,
@@ -61,6 +65,7 @@ impl TaskManagerOptions {
         Self {
             job_manager: job_manager.into(),
             internal_token: None,
+            rest_token: None,
             id: None,
             cluster_id: String::new(),
             slots: 1,
@@ -68,6 +73,7 @@ impl TaskManagerOptions {
             bind_host: None,
             memory: None,
             working_dir: working_dir.into(),
+            tmp_dir: None,
             log_dir: log_dir.into(),
             artifact_cache_size: 10 << 30,
             worker_log_size: 10 << 20,

@@ -5,7 +5,6 @@ use std::fs::DirBuilder;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,12 +16,11 @@ use weir_process::private_folder;
 use crate::artifacts::ArtifactCache;
 use crate::event_loop::{EventLoop, Inputs};
 use crate::options::{TaskManagerError, TaskManagerOptions};
+use crate::socket_folder::SocketFolder;
 use crate::state::{Ending, Event, StateOptions};
 use crate::worker::{AbortOnDrop, WorkerSettings};
 use crate::{metrics_endpoint, processes};
 
-/// The longest wait between attempts to register, whatever is configured.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 /// How long a released worker may take to leave.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Stack of its threads. They do not recurse.
@@ -43,15 +41,6 @@ struct Stop(Inputs);
 impl std::fmt::Debug for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Stop")
-    }
-}
-
-/// A folder that goes when this does.
-struct RemovedAtEnd(PathBuf);
-
-impl Drop for RemovedAtEnd {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -83,9 +72,8 @@ impl TaskManager {
         let state = state_options(&options, &hosts, incarnation, metrics_address.map_or(0, |address| address.port()));
         let id = state.info.id.clone();
 
-        let socket_dir = std::env::temp_dir().join(format!("weir-tm-{incarnation:016x}"));
-        private_folder(&socket_dir).map_err(|error| TaskManagerError::Folder { path: socket_dir.clone(), error })?;
-        let removed = RemovedAtEnd(socket_dir.clone());
+        let removed = SocketFolder::make(options.tmp_dir.clone().unwrap_or_else(std::env::temp_dir), incarnation)?;
+        let socket_dir = removed.path().to_owned();
         let settings = Arc::new(WorkerSettings {
             artifacts,
             socket_dir,
@@ -108,6 +96,7 @@ impl TaskManager {
         let stop = Stop(inputs.clone());
         let (tell_end, ended) = watch::channel(false);
         let slots = state.info.slots;
+        let rest_token = options.rest_token.clone();
         let (job_manager, owns_process) = (options.job_manager, options.owns_process);
         let event_loop = EventLoop::new(
             state,
@@ -123,7 +112,7 @@ impl TaskManager {
                 let ending = runtime.block_on(async move {
                     let _endpoint = metrics.and_then(|(_, listener)| {
                         let listener = tokio::net::TcpListener::from_std(listener).ok()?;
-                        Some(AbortOnDrop(tokio::spawn(metrics_endpoint::serve(listener, inputs))))
+                        Some(AbortOnDrop(tokio::spawn(metrics_endpoint::serve(listener, inputs, rest_token))))
                     });
                     event_loop.run().await
                 });
@@ -239,7 +228,7 @@ fn state_options(options: &TaskManagerOptions, hosts: &Hosts, incarnation: u64, 
         },
         cluster_id: options.cluster_id.clone(),
         registration_initial_timeout: options.registration_initial_timeout,
-        registration_max_timeout: options.registration_max_timeout.min(LONGEST_BACKOFF),
+        registration_max_timeout: options.registration_max_timeout,
         registration_timeout: options.registration_timeout,
         release_timeout: RELEASE_TIMEOUT,
         memory_configured: options.memory.is_some(),

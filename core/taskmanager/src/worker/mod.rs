@@ -131,7 +131,7 @@ impl<T: Fn(WorkerEvent)> Supervision<'_, T> {
             Err(error) => {
                 let folder = self.settings.socket_dir.display();
                 return not_started(format!(
-                    "no socket for it in {folder} ({error}); TMPDIR can name another, shorter folder"
+                    "no socket for it in {folder} ({error}); io.tmp.dirs or TMPDIR can name another, shorter folder"
                 ));
             }
         };
@@ -140,7 +140,6 @@ impl<T: Fn(WorkerEvent)> Supervision<'_, T> {
             Err(error) => return not_started(format!("{} cannot be executed: {}", job.name, error.reason)),
         };
         pid.store(process.pid(), Ordering::Relaxed);
-        prefer_for_the_oom_killer(process.pid());
         let deployment = self.start.deployment;
         tracing::info!(job_id = %deployment.job, deployment = deployment.number, pid = process.pid(), "a worker was started");
         let connection = tokio::select! {
@@ -270,12 +269,6 @@ fn examine(path: &Path, name: &str) -> Result<(), String> {
         Ok(_) => Ok(()),
         Err(not_a_job) => Err(not_a_job.explain(name)),
     }
-}
-
-/// When the machine runs out of memory before the guard sees it, the worker goes and not its TaskManager.
-fn prefer_for_the_oom_killer(pid: u32) {
-    // Without it the kernel chooses by size, which most likely is the same.
-    let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "500");
 }
 
 /// What the names of a worker's log files begin with. With the worker's number, as TaskManagers of one machine may share the folder.
