@@ -97,3 +97,44 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     drop(upload);
     assert_eq!(std::fs::read_dir(&incoming).unwrap().count(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_artifacts_make_room_for_new_ones_unless_a_job_needs_them() {
+    let content = std::fs::read(executable()).unwrap();
+    let limit = format!("weir.artifacts.max-total-size={}b", content.len() * 2 + 10);
+    let cluster = Cluster::start(&[&limit]).await;
+    // Other content, but a job all the same: what follows an executable does not matter.
+    let version = |number: u8| [content.as_slice(), &[number]].concat();
+    let upload = async |number: u8| cluster.upload_bytes("jobs", &version(number)).await;
+    let keys = async || {
+        let mut keys: Vec<_> = cluster.gateway.artifacts().await.unwrap().into_iter().map(|it| it.key).collect();
+        keys.sort();
+        keys
+    };
+    let sorted = |mut keys: Vec<String>| {
+        keys.sort();
+        keys
+    };
+    let (first, second) = (upload(1).await.unwrap(), upload(2).await.unwrap());
+    assert_eq!(keys().await, sorted(vec![first.key.clone(), second.key.clone()]));
+    let running = cluster.run(&second.key, "endless", &[]).await.unwrap();
+    let third = upload(3).await.unwrap();
+    assert_eq!(keys().await, sorted(vec![second.key.clone(), third.key.clone()]), "the oldest went");
+    let also_running = cluster.run(&third.key, "endless", &[]).await.unwrap();
+    let refused = upload(4).await.unwrap_err();
+    let text = refused.to_string();
+    assert!(matches!(refused, GatewayError::NoSpace(_)) && text.contains("weir.artifacts.max-total-size"), "{text}");
+    assert_eq!(keys().await, sorted(vec![second.key, third.key.clone()]));
+    cluster.gateway.cancel(running).await.unwrap();
+    cluster.job_until(running, "canceled", |view| view.summary.status.is_terminal()).await;
+    // The job lets go of its artifact a moment after it is shown to have ended.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let fourth = loop {
+        match upload(4).await {
+            Ok(fourth) => break fourth,
+            Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+        }
+    };
+    assert_eq!(keys().await, sorted(vec![third.key, fourth.key]));
+    cluster.gateway.cancel(also_running).await.unwrap();
+}
