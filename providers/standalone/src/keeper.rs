@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use weir_provider_api::{EventSink, ProviderEvent, ProviderRequest, RecoveredWorker, TaskManagerId, WorkerSpec};
 
@@ -23,6 +23,8 @@ const POLL: Duration = Duration::from_millis(200);
 /// How much of its output is told when a TaskManager has ended.
 const TAIL_BYTES: u64 = 4096;
 const TAIL_LINES: usize = 5;
+/// Files with the output of TaskManagers that have ended which are left when another one starts.
+const KEPT_OUTPUTS: usize = 10;
 
 struct Worker {
     process: Process,
@@ -224,6 +226,8 @@ impl Keeper {
         let id = &spec.id;
         self.check_room(spec)?;
         let output = self.log_dir.join(format!("taskmanager-{}.out", file_name(id.as_str())));
+        let in_use: Vec<&Path> = self.workers.values().map(|worker| worker.output.as_path()).collect();
+        remove_old_outputs(&self.log_dir, &in_use, KEPT_OUTPUTS);
         let process_file = self.records.begin(id, spec.slots, &output).map_err(|error| Refusal {
             reason: format!("it cannot be put on record in {}: {error}", self.records.folder().display()),
             retryable: spawn::may_help_to_retry(&error),
@@ -406,6 +410,26 @@ fn total_memory() -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
 }
 
+/// Removes the outputs of TaskManagers that have ended, but for those written to last.
+fn remove_old_outputs(folder: &Path, in_use: &[&Path], kept: usize) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut outputs: Vec<(SystemTime, PathBuf)> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let is_one = name.starts_with("taskmanager-") && name.ends_with(".out");
+            let metadata = entry.metadata().ok().filter(|metadata| is_one && metadata.is_file())?;
+            Some((metadata.modified().ok()?, entry.path()))
+        })
+        .filter(|(_, path)| !in_use.contains(&path.as_path()))
+        .collect();
+    outputs.sort();
+    let excess = outputs.len().saturating_sub(kept);
+    for (_, path) in outputs.drain(..excess) {
+        // What cannot be removed is tried again the next time.
+        let _ = fs::remove_file(path);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::Command;
@@ -430,5 +454,22 @@ mod tests {
             end = workers[&id].process.end();
         }
         assert_eq!(end, Some(End::Exited(1)));
+    }
+
+    #[test]
+    fn outputs_of_ended_task_managers_do_not_pile_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for (name, age) in
+            [("taskmanager-a.out", 90), ("taskmanager-b.out", 80), ("taskmanager-c.out", 70), ("b.out", 99)]
+        {
+            let file = File::create(path(name)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        }
+        let used = path("taskmanager-a.out");
+        remove_old_outputs(dir.path(), &[&used], 1);
+        let left =
+            ["taskmanager-a.out", "taskmanager-b.out", "taskmanager-c.out", "b.out"].map(|name| path(name).exists());
+        assert_eq!(left, [true, false, true, true]);
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::{CString, OsStr};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -28,7 +29,7 @@ pub(crate) fn spawn(
         .command
         .split_first()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "its command is empty"))?;
-    let out = OpenOptions::new().create(true).append(true).open(output).map_err(|error| {
+    let out = OpenOptions::new().create(true).append(true).mode(0o600).open(output).map_err(|error| {
         io::Error::new(error.kind(), format!("its output file {} cannot be opened: {error}", output.display()))
     })?;
     let mut command = Command::new(program);
