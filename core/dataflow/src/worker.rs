@@ -1,6 +1,7 @@
 //! A worker: runs its share of a job's tasks, one thread each, and tells the driver what becomes of them.
 
 use std::collections::HashMap;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -147,6 +148,9 @@ impl fmt::Debug for Worker {
     }
 }
 
+/// Bytes the kernel keeps of a thread's name.
+const LONGEST_SHOWN_NAME: usize = 15;
+
 /// Room for user code that recurses; untouched pages cost nothing.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
 
@@ -175,7 +179,11 @@ impl Worker {
             let name = format!("{} ({}/{})", vertex.name, id.subtask + 1, vertex.parallelism);
             let spawned = thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn({
                 let (task, runtime) = (task.clone(), runtime.clone());
-                move || run_task(&task, &runtime)
+                let shown = shown_name(&vertex.name, id.subtask, vertex.parallelism);
+                move || {
+                    show_thread_as(&shown);
+                    run_task(&task, &runtime)
+                }
             });
             match spawned {
                 Ok(thread) => self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
@@ -227,6 +235,19 @@ impl Worker {
     }
 }
 
+/// What the kernel shows of a thread's name is its first 15 bytes, so the subtask comes first: `2/8 Source: num`.
+fn shown_name(vertex: &str, subtask: u32, parallelism: u32) -> CString {
+    let full = format!("{}/{parallelism} {vertex}", subtask + 1);
+    let end = (0..=LONGEST_SHOWN_NAME.min(full.len())).rev().find(|end| full.is_char_boundary(*end)).unwrap_or(0);
+    CString::new(full[..end].replace('\0', " ")).unwrap_or_default()
+}
+
+/// Names this thread for the kernel, and so for thread dumps and tools like `top`; panics still tell the full name.
+fn show_thread_as(name: &CStr) {
+    // SAFETY: the kernel copies the text, which ends with a zero.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+}
+
 fn run_task(task: &Arc<TaskShared>, runtime: &Arc<WorkerRuntime>) {
     task.start_here();
     let id = task.id();
@@ -243,4 +264,22 @@ fn run_task(task: &Arc<TaskShared>, runtime: &Arc<WorkerRuntime>) {
     );
     task.stop_clock();
     runtime.report_end(task, outcome);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_of_a_thread_says_which_subtask_it_is() {
+        let shown = |vertex: &str| shown_name(vertex, 1, 8).into_string().unwrap();
+        assert_eq!(shown("Source: numbers -> map"), "2/8 Source: num");
+        assert_eq!(shown("map"), "2/8 map");
+        assert_eq!(shown("azählt größe"), "2/8 azählt gr", "no half of a letter");
+        let kernel = thread::spawn(move || {
+            show_thread_as(&shown_name("Source: numbers", 1, 8));
+            std::fs::read_to_string("/proc/thread-self/comm").unwrap()
+        });
+        assert_eq!(kernel.join().unwrap(), "2/8 Source: num\n");
+    }
 }
