@@ -36,15 +36,42 @@ fn thread(who: &str, pid: u32, tid: u32, folder: &Path) -> Option<Stack> {
     let per_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1);
     let millis = |ticks: u64| ticks * 1000 / per_second;
     let state = state_name(fields.first()?);
-    let mut text = format!("\"{name}\" tid={tid} pid={pid} ({who})\n   state: {state}\n");
-    if let Some(place) = read("wchan").filter(|place| !matches!(place.trim(), "" | "0")) {
-        text.push_str(&format!("   waits in kernel function: {}\n", place.trim()));
+    let mut text = format!("\"{name}\" tid={tid} pid={pid} ({who})\n");
+    if let Some((subtask, parallelism, vertex)) = task_of(&name) {
+        text.push_str(&format!(
+            "   task: subtask {subtask} of {parallelism} of the vertex whose name begins with {vertex:?}\n"
+        ));
     }
-    if let Some(number) = read("syscall").and_then(|call| call.split_whitespace().next()?.parse::<i64>().ok()) {
-        text.push_str(&format!("   in system call: {number}\n"));
+    text.push_str(&format!("   state: {state}\n"));
+    let place = read("wchan").map(|place| place.trim().to_owned()).filter(|place| !matches!(place.as_str(), "" | "0"));
+    if let Some(place) = place {
+        text.push_str(&format!("   waits {} (kernel function {place})\n", waits_for(&place)));
     }
     text.push_str(&format!("   CPU time: {} ms user, {} ms system\n", millis(ticks(11)), millis(ticks(12))));
     Some(Stack { name: format!("{who}: {name}"), text })
+}
+
+/// Subtask (from 1), parallelism and the beginning of the vertex's name, if a thread's name is that of a task: `2/8 Source: num`.
+fn task_of(name: &str) -> Option<(u32, u32, &str)> {
+    let (numbers, vertex) = name.split_once(' ')?;
+    let (subtask, parallelism) = numbers.split_once('/')?;
+    Some((subtask.parse().ok()?, parallelism.parse().ok()?, vertex))
+}
+
+/// What a thread most likely waits for, by the function of the kernel it is in.
+fn waits_for(place: &str) -> &'static str {
+    match place {
+        _ if place.contains("futex") => "to be woken: for input, for room downstream, or for a lock",
+        _ if place.contains("nanosleep") => "for time to pass: it sleeps",
+        _ if place.contains("poll") || place.contains("select") => "for something to happen on its connections",
+        _ if place.contains("pipe") => "for a pipe",
+        _ if place.contains("skb") || place.contains("sock") || place.contains("inet") || place.contains("unix") => {
+            "for a connection"
+        }
+        _ if place.contains("wait4") || place == "do_wait" => "for a child process",
+        _ if place.contains("folio") || place.contains("page") || place.contains("io_schedule") => "for a disk",
+        _ => "for the system",
+    }
 }
 
 fn state_name(letter: &str) -> &'static str {
@@ -75,6 +102,9 @@ mod tests {
         let named = stacks.iter().find(|s| s.name.starts_with("taskmanager: waits (oddly")).expect("listed");
         assert!(named.text.contains("state: ") && named.text.contains("CPU time: "), "{}", named.text);
         assert!(stacks.iter().any(|stack| stack.name.starts_with("worker 3 of job x: ")), "{stacks:?}");
+        assert_eq!(task_of("2/8 Source: num"), Some((2, 8, "Source: num")));
+        assert_eq!((task_of("weir-net"), task_of("a/b c")), (None, None));
+        assert!(waits_for("futex_wait_queue").starts_with("to be woken"));
         // One of a process that is gone.
         assert_eq!(threads("x", u32::MAX), []);
     }
