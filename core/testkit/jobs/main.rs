@@ -23,8 +23,8 @@ use panicking::panics;
 use plans::plan;
 use sources_and_sinks::{large, numbers, prints, trickle, updates};
 use unbuildable::{
-    above_max, again_uid, builder_aborts, builder_exits, builder_hangs, builder_panics, clashes, no_sink, no_source,
-    random, refuses, unread_share, unread_side, zero,
+    above_max, again_uid, builder_aborts, builder_exits, builder_hangs, builder_hoards, builder_panics, clashes,
+    no_sink, no_source, random, refuses, unread_share, unread_side, zero,
 };
 
 weir::main!(
@@ -42,6 +42,7 @@ weir::main!(
     builder_aborts,
     builder_exits,
     builder_hangs,
+    builder_hoards,
     crashes,
     forks,
     floods_stdout,

@@ -24,6 +24,16 @@ pub fn builder_hangs(_env: &Environment) -> weir::Result<()> {
     }
 }
 
+/// Takes memory while it plans, until somebody ends it.
+pub fn builder_hoards(_env: &Environment) -> weir::Result<()> {
+    let mut hoard: Vec<Vec<u8>> = Vec::new();
+    loop {
+        hoard.push(vec![1; 4 << 20]);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::hint::black_box(&hoard);
+    }
+}
+
 /// Builds another graph each time.
 pub fn random(env: &Environment) -> weir::Result<()> {
     let stream = env.generate(10, |n| n).name(&format!("numbers of {}", std::process::id()));
