@@ -118,3 +118,34 @@ async fn logs_and_threads_of_a_task_manager_are_served() {
     assert!(cluster.gateway.file(of.clone(), "../../work".to_owned()).await.is_err());
     assert!(!cluster.gateway.stacks(of).await.unwrap().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_with_a_secret_takes_only_task_managers_that_know_it() {
+    use std::time::Duration;
+    use weir_jobmanager::JobManager;
+    use weir_taskmanager::Token;
+    let cluster = Cluster::start(&["security.internal.token=0123456789abcdef"]).await;
+    let options = |name: &str, token: Option<&str>| TaskManagerOptions {
+        id: Some(name.to_owned()),
+        internal_token: token.map(Token::new),
+        registration_timeout: Some(Duration::from_secs(1)),
+        ..TaskManagerOptions::new(
+            cluster.job_manager.rpc_address().to_string(),
+            cluster.path(name).join("work"),
+            cluster.path(name).join("log"),
+        )
+    };
+    for (token, expect) in [(None, "asks TaskManagers for a token"), (Some("0123456789abcdeF"), "is not that of")] {
+        let stranger = TaskManager::start(options("stranger", token)).unwrap();
+        stranger.ended().await;
+        let error = stranger.join().unwrap_err().to_string();
+        assert!(error.contains(expect) && error.contains("security.internal.token"), "{error}");
+    }
+    let _known = TaskManager::start(options("known", Some("0123456789abcdef"))).unwrap();
+    cluster.until_task_managers(1).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let open = crate::harness::options(folder.path(), &["jobmanager.bind-host=0.0.0.0"]);
+    let error = JobManager::start(open).await.unwrap_err().to_string();
+    assert!(error.contains("`jobmanager.bind-host`") && error.contains("`security.internal.token`"), "{error}");
+}
