@@ -98,8 +98,8 @@ impl ResourceManager {
             self.take_away(&id, "it has registered anew", effects);
         }
         let origin = self.workers.origin(&id);
-        let known = self.workers.get(&id).map(|worker| worker.phase);
-        if known == Some(Phase::Stopping) || (known.is_none() && origin.is_some_and(|(_, own)| own)) {
+        let stopping = self.workers.get(&id).is_some_and(|worker| worker.phase == Phase::Stopping);
+        if stopping || self.workers.has_ended(&id) {
             let reason = "it was given up before it registered".to_owned();
             effects.push(Effect::ShutDownTaskManager { id, incarnation: info.incarnation, reason });
             return;

@@ -50,6 +50,13 @@ impl fmt::Display for Plan {
     }
 }
 
+impl Step {
+    fn workers(&self) -> u32 {
+        let (Step::Start { workers, .. } | Step::Withdraw { workers, .. }) = self;
+        *workers
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -103,10 +110,19 @@ impl Observed {
         let needed = self.lacking + self.reserve;
         let missing = needed.saturating_sub(self.free);
         let mut plan = Plan { missing_slots: missing, pending_slots: self.pending, ..Plan::default() };
-        let mut room = self.max_slots.map(|max| max.saturating_sub(self.registered + self.pending) / per_worker);
-        let least: Vec<u32> = self.providers.iter().map(|supply| self.least(supply, &mut room)).collect();
-        let coming = self.pending + least.iter().sum::<u32>() * per_worker;
-        plan.steps = self.withdrawals((self.free + coming).saturating_sub(needed) / per_worker);
+        // What is withdrawn may make room for what a provider is to have anyway, which may allow to withdraw more.
+        let mut withdrawn = 0;
+        let (least, coming, room) = loop {
+            let pending = self.pending - withdrawn * per_worker;
+            let mut room = self.max_slots.map(|max| max.saturating_sub(self.registered + pending) / per_worker);
+            let least: Vec<u32> = self.providers.iter().map(|supply| self.least(supply, &mut room)).collect();
+            let coming = self.pending + least.iter().sum::<u32>() * per_worker;
+            plan.steps = self.withdrawals((self.free + coming).saturating_sub(needed) / per_worker);
+            let before = std::mem::replace(&mut withdrawn, plan.steps.iter().map(Step::workers).sum());
+            if withdrawn == before {
+                break (least, coming, room);
+            }
+        };
         let short = missing.saturating_sub(coming);
         let started = self.starts(short.div_ceil(per_worker), &least, room, &mut plan.steps);
         plan.unmet_slots = short.saturating_sub(started * per_worker);

@@ -1,6 +1,6 @@
 //! Providers and the workers asked of them. A worker is what a provider starts: a TaskManager, from the request to its end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use weir_model::TaskManagerId;
@@ -191,6 +191,8 @@ pub(crate) struct Workers {
     workers: BTreeMap<TaskManagerId, Worker>,
     /// Workers in phase Asked, by request: the newest are withdrawn first.
     asked: BTreeMap<u64, TaskManagerId>,
+    /// Workers that were not asked for by this JobManager and have ended; their names alone do not tell.
+    ended: BTreeSet<TaskManagerId>,
     pending_slots: u32,
     epoch: u64,
     next_request: u64,
@@ -202,6 +204,7 @@ impl Workers {
             providers: choices.iter().map(Provider::new).collect(),
             workers: BTreeMap::new(),
             asked: BTreeMap::new(),
+            ended: BTreeSet::new(),
             pending_slots: 0,
             epoch,
             next_request: 1,
@@ -262,6 +265,21 @@ impl Workers {
         }
         self.asked.remove(&worker.request);
         Some(worker)
+    }
+
+    /// Removes a worker that has ended for good.
+    pub(crate) fn end(&mut self, id: &TaskManagerId) -> Option<Worker> {
+        let worker = self.remove(id)?;
+        if worker.request == 0 {
+            self.ended.insert(id.clone());
+        }
+        Some(worker)
+    }
+
+    /// Whether there was such a worker, asked for by this JobManager or found, and is no more.
+    pub(crate) fn has_ended(&self, id: &TaskManagerId) -> bool {
+        let own = self.origin(id).is_some_and(|(_, own)| own);
+        !self.workers.contains_key(id) && (own || self.ended.contains(id))
     }
 
     /// Changes a worker, if there is one of this name.

@@ -128,7 +128,7 @@ impl ResourceManager {
         now: Duration,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(worker) = self.workers.remove(id) else { return };
+        let Some(worker) = self.workers.end(id) else { return };
         match worker.phase {
             Phase::Asked | Phase::Started => self.start_failed(position, reason, retryable, now),
             Phase::Registered => {

@@ -171,6 +171,19 @@ fn recovered_workers_are_awaited_before_others_are_started() {
 }
 
 #[test]
+fn a_recovered_worker_that_has_ended_does_not_come_back() {
+    let mut cluster = Cluster::new(options(&["p"]));
+    cluster.open("p", &[Capability::Recover]);
+    let worker = RecoveredWorker { id: tm("p-1e-8"), slots: 2, location: String::new() };
+    cluster.provider("p", ProviderEvent::Recovered(vec![worker]));
+    cluster.register("p-1e-8", 2);
+    cluster.terminated("p", "p-1e-8", true);
+    // What it said before its end arrives after the news of that.
+    assert_eq!(shut_down(&cluster.register("p-1e-8", 2)), ["p-1e-8"]);
+    assert_eq!(cluster.manager.view().task_managers, 0);
+}
+
+#[test]
 fn a_provider_that_does_not_recover_in_time_is_used_without() {
     let mut cluster = Cluster::new(options(&["p"]));
     cluster.open("p", &[Capability::Recover]);
