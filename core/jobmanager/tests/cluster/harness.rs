@@ -154,6 +154,14 @@ pub(crate) fn processes_from(folder: &Path) -> Vec<u32> {
     pids.filter(is_from).collect()
 }
 
+/// Those of them that play a role of a job, without the guardians beside them.
+pub(crate) fn roles_from(folder: &Path) -> Vec<u32> {
+    let is_guardian = |pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "weir-guardian")
+    };
+    processes_from(folder).into_iter().filter(|pid| !is_guardian(pid)).collect()
+}
+
 /// Speaks to a JobManager as a TaskManager does, and does what the test says.
 pub(crate) struct FakeTaskManager {
     pub(crate) outgoing: mpsc::UnboundedSender<control::FromTaskManager>,

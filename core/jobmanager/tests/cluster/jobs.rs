@@ -6,7 +6,7 @@ use weir_model::{ExecutionState, FromTaskManager, JobId, JobStatus};
 use weir_proto::control::ForTaskManager;
 use weir_rest::GatewayError;
 
-use crate::harness::{Cluster, FakeTaskManager, processes_from, request, until};
+use crate::harness::{Cluster, FakeTaskManager, processes_from, request, roles_from, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_is_built_and_nothing_stays() {
@@ -125,7 +125,7 @@ async fn the_loss_of_a_coordinator_fails_a_job_that_does_not_restart() {
     let (deployment, tasks) = task_manager.run_worker().await;
     cluster.running(id).await;
     let work = cluster.path("work");
-    let [coordinator] = processes_from(&work)[..] else { panic!("one coordinator was expected") };
+    let [coordinator] = roles_from(&work)[..] else { panic!("one coordinator was expected") };
     // SAFETY: a plain call with plain numbers.
     unsafe { libc::kill(coordinator as i32, libc::SIGKILL) };
     loop {

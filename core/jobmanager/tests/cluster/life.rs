@@ -1,7 +1,7 @@
 //! Start, end and restart of the JobManager.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,7 +14,9 @@ use weir_provider_api::{
 };
 use weir_rest::ProcessRef;
 
-use crate::harness::{Cluster, FakeTaskManager, example, executable, options, processes_from, registration, until};
+use crate::harness::{
+    Cluster, FakeTaskManager, example, executable, options, processes_from, registration, roles_from, until,
+};
 
 async fn http(cluster: &Cluster, method: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(cluster.job_manager.rest_address()).await.unwrap();
@@ -68,22 +70,31 @@ async fn two_job_managers_do_not_share_a_cluster_and_two_clusters_share_a_machin
     cluster.until_task_managers(0).await;
 }
 
+/// A process that does not outlive the test, however that ends.
+struct KilledWhenDropped(Child);
+
+impl Drop for KilledWhenDropped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Without high availability: what ran is reported as lost, what was uploaded is there, and the leader is another one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_after_a_kill_loses_jobs_and_keeps_uploads() {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let mut command = std::process::Command::new(example("jobmanager-alone"));
     command.arg(folder.path()).arg(executable()).stdout(Stdio::piped());
-    let mut process = command.spawn().unwrap();
+    let mut process = KilledWhenDropped(command.spawn().unwrap());
     let mut line = String::new();
-    BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let [address, key, id] = line.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{line:?}") };
     let mut task_manager = FakeTaskManager::introduce_to(address.parse().unwrap(), registration("fake", 1)).await;
     assert!(matches!(task_manager.receive().await, Some(ForTaskManager::Registered(_))));
     let epoch = task_manager.epoch;
-    assert_eq!(processes_from(folder.path()).len(), 2, "coordinator and worker");
-    process.kill().unwrap();
-    process.wait().unwrap();
+    assert_eq!(roles_from(folder.path()).len(), 2, "coordinator and worker");
+    drop(process);
     until("coordinator and worker are gone", || async { processes_from(folder.path()).is_empty() }).await;
     assert_eq!(task_manager.receive().await, None);
 
@@ -106,9 +117,10 @@ async fn shutting_down_cancels_jobs_and_leaves_no_process() {
     let key = cluster.upload().await.key;
     cluster.run(&key, "endless", &[]).await.unwrap();
     let work = cluster.path("work");
-    assert_eq!(processes_from(&work).len(), 1);
+    assert_eq!(roles_from(&work).len(), 1);
     cluster.job_manager.shut_down().await.unwrap();
-    assert_eq!(processes_from(&work), [0; 0]);
+    assert_eq!(roles_from(&work), [0; 0]);
+    until("no guardian is left", || async { processes_from(&work).is_empty() }).await;
     let records = cluster.path("work/default/jobmanager/jobs");
     assert_eq!(std::fs::read_dir(records).unwrap().count(), 0);
 }

@@ -7,4 +7,5 @@ mod connections;
 mod end_to_end;
 mod harness;
 mod jobs;
+mod large;
 mod life;
