@@ -268,7 +268,8 @@ impl ArtifactCache {
     fn storage_error(&self, artifact: &Artifact, error: io::Error) -> FetchError {
         let (folder, name) = (self.folder.clone(), artifact.name.clone());
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            // A limit of the process on the size of files is a full disk to it.
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 FetchError::DiskFull { folder, name, size: artifact.size }
             }
             _ => FetchError::Io { folder, name, error },
