@@ -45,7 +45,12 @@ pub(super) async fn serve(
     tracing::info!(taskmanager_id = %id, host, slots, pid, "a TaskManager has registered");
     let reason = listen(&shared, &connection, &mut messages).await;
     // With the last handle of the connection its stream ends, behind what was sent.
-    shared.task_managers.lost(&connection, &reason);
+    if shared.stop.is_cancelled() {
+        // Nobody is left to be told, and nothing was lost that mattered.
+        shared.task_managers.remove(&connection.id, connection.incarnation);
+    } else {
+        shared.task_managers.lost(&connection, &reason);
+    }
 }
 
 /// Waits for the registration and judges it.
