@@ -109,6 +109,19 @@ struct Service {
     shared: Arc<Shared>,
 }
 
+impl Service {
+    /// Refuses what is meant for another leader.
+    fn fence(&self, epoch: u64, what: &str) -> Result<(), Status> {
+        if epoch == self.shared.epoch.0 {
+            return Ok(());
+        }
+        Err(Status::failed_precondition(format!(
+            "the {what} is for the leader of epoch {epoch}, this one has {}",
+            self.shared.epoch
+        )))
+    }
+}
+
 type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -133,6 +146,7 @@ impl JobManager for Service {
         request: Request<FetchArtifactRequest>,
     ) -> Result<Response<Self::FetchArtifactStream>, Status> {
         let request = request.into_inner();
+        self.fence(request.epoch, "request")?;
         let id: [u8; 32] = request.id.as_slice().try_into().map_err(|_| {
             Status::invalid_argument(format!("the id of an artifact has 32 bytes, not {}", request.id.len()))
         })?;
@@ -145,12 +159,7 @@ impl JobManager for Service {
     async fn answer(&self, request: Request<Streaming<AnswerChunk>>) -> Result<Response<Answered>, Status> {
         let mut chunks = request.into_inner();
         let Some(first) = chunks.message().await? else { return Ok(Response::new(Answered {})) };
-        if first.epoch != self.shared.epoch.0 {
-            return Err(Status::failed_precondition(format!(
-                "the answer is for the leader of epoch {}, this one has {}",
-                first.epoch, self.shared.epoch
-            )));
-        }
+        self.fence(first.epoch, "answer")?;
         let Some(receiver) = self.shared.requests.take(first.request) else {
             return Err(Status::cancelled("nobody waits for this answer any more"));
         };

@@ -12,7 +12,7 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
-use weir_model::Artifact;
+use weir_model::{Artifact, LeaderEpoch};
 use weir_proto::MAX_FRAME_BYTES;
 use weir_proto::control::job_manager_client::JobManagerClient;
 use weir_proto::control::{FetchArtifactRequest, ForTaskManager, FromTaskManager};
@@ -164,7 +164,11 @@ fn describe(status: &tonic::Status) -> String {
 
 /// Artifacts over the connection.
 #[derive(Clone)]
-pub(crate) struct FromJobManager(pub(crate) Client);
+pub(crate) struct FromJobManager {
+    pub(crate) client: Client,
+    /// Of the leader that named the artifact.
+    pub(crate) epoch: LeaderEpoch,
+}
 
 impl ArtifactSource for FromJobManager {
     async fn fetch(
@@ -172,10 +176,10 @@ impl ArtifactSource for FromJobManager {
         artifact: &Artifact,
         offset: u64,
     ) -> Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError> {
-        let request = FetchArtifactRequest { id: artifact.id.as_bytes().to_vec(), offset };
+        let request = FetchArtifactRequest { id: artifact.id.as_bytes().to_vec(), offset, epoch: self.epoch.0 };
         let artifact = artifact.clone();
         let response =
-            self.0.clone().fetch_artifact(request).await.map_err(|status| fetch_error(&artifact, &status))?;
+            self.client.clone().fetch_artifact(request).await.map_err(|status| fetch_error(&artifact, &status))?;
         let chunks = response.into_inner();
         Ok(chunks
             .map(move |chunk| chunk.map(|chunk| chunk.data).map_err(|status| fetch_error(&artifact, &status)))

@@ -273,10 +273,10 @@ impl EventLoop {
         let inputs = self.inputs.clone();
         let tell = move |event| inputs.event(Event::Worker { worker, event });
         // The order came over a connection; if that broke meanwhile, the worker is about to be killed.
-        let Some(line) = &self.line else {
+        let (Some(line), Some(epoch)) = (&self.line, self.state.registered()) else {
             return tell(WorkerEvent::Ended(crate::state::WorkerEnd::default()));
         };
-        let source = FromJobManager(line.client.clone());
+        let source = FromJobManager { client: line.client.clone(), epoch };
         self.workers.insert(worker, worker::start(self.settings.clone(), start, source, tell));
         self.guard.next = self.guard.next.min(Instant::now() + LOOK_INTERVAL);
     }

@@ -379,6 +379,9 @@ pub struct FetchArtifactRequest {
     pub id: ::prost::alloc::vec::Vec<u8>,
     #[prost(uint64, tag = "2")]
     pub offset: u64,
+    /// The leader whose message named the artifact; another one refuses.
+    #[prost(fixed64, tag = "3")]
+    pub epoch: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Chunk {

@@ -9,7 +9,11 @@ use weir_rest::GatewayError;
 use crate::harness::{Cluster, executable, request};
 
 async fn fetch(cluster: &Cluster, id: &[u8], offset: u64) -> Result<Vec<u8>, tonic::Status> {
-    let request = FetchArtifactRequest { id: id.to_vec(), offset };
+    fetch_for(cluster, id, offset, cluster.epoch().await).await
+}
+
+async fn fetch_for(cluster: &Cluster, id: &[u8], offset: u64, epoch: u64) -> Result<Vec<u8>, tonic::Status> {
+    let request = FetchArtifactRequest { id: id.to_vec(), offset, epoch };
     let mut chunks = cluster.client().await.fetch_artifact(request).await?.into_inner();
     let mut all = Vec::new();
     while let Some(chunk) = chunks.message().await? {
@@ -33,6 +37,8 @@ async fn an_upload_is_listed_with_its_jobs_and_handed_to_task_managers() {
     assert!(fetch(&cluster, id.as_bytes(), 0).await.unwrap() == content);
     assert!(fetch(&cluster, id.as_bytes(), 1000).await.unwrap() == content[1000..]);
     assert_eq!(fetch(&cluster, &[0; 32], 0).await.unwrap_err().code(), Code::NotFound);
+    let stale = fetch_for(&cluster, id.as_bytes(), 0, cluster.epoch().await - 1).await.unwrap_err();
+    assert_eq!(stale.code(), Code::FailedPrecondition);
     assert_eq!(fetch(&cluster, &[0; 3], 0).await.unwrap_err().code(), Code::InvalidArgument);
     // Both entries name the same content, which goes with the last of them.
     cluster.gateway.delete_artifact(uploaded.key.clone()).await.unwrap();

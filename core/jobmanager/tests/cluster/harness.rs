@@ -55,6 +55,12 @@ impl Cluster {
         Cluster { job_manager, gateway, folder }
     }
 
+    /// The leader's.
+    pub(crate) async fn epoch(&self) -> u64 {
+        let text = tokio::fs::read_to_string(self.path("work/default/jobmanager/epoch")).await.unwrap();
+        text.trim().parse().unwrap()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -76,7 +76,8 @@ impl Service for Server {
         &self,
         request: Request<FetchArtifactRequest>,
     ) -> Result<Response<Self::FetchArtifactStream>, Status> {
-        let FetchArtifactRequest { id, offset } = request.into_inner();
+        let FetchArtifactRequest { id, offset, epoch } = request.into_inner();
+        assert_eq!(epoch, 1, "the epoch that the TaskManager is registered with");
         let mut store = self.store.lock().unwrap();
         store.offsets.push(offset);
         let content = store.artifacts.get(&id).ok_or_else(|| Status::not_found("no such artifact"))?;

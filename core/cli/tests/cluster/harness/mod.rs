@@ -567,8 +567,11 @@ fn strip(full: &Path) -> Option<PathBuf> {
 
 /// The folder with the standalone provider's plugin.
 pub(crate) fn plugins_dir() -> PathBuf {
-    let plugin = beside_weir("libweir_provider_standalone.so", "cargo build -p weir-plugin-standalone");
-    plugin.parent().unwrap().to_owned()
+    const PLUGIN: &str = "libweir_provider_standalone.so";
+    let beside = Path::new(env!("CARGO_BIN_EXE_weir")).parent().unwrap();
+    // Built for tests, a library stays where dependencies are; `cargo build` puts it beside the program.
+    let folder = [beside.join("deps"), beside.to_owned()].into_iter().find(|folder| folder.join(PLUGIN).exists());
+    folder.unwrap_or_else(|| panic!("{PLUGIN} is missing: `cargo build -p weir-plugin-standalone` makes it"))
 }
 
 fn beside_weir(name: &str, how: &str) -> PathBuf {
