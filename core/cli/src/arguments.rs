@@ -163,6 +163,9 @@ pub(crate) struct ProcessArgs {
     /// Set an option; `weir config` lists them
     #[arg(short = 'D', value_name = "KEY=VALUE", action = ArgAction::Append)]
     pub(crate) define: Vec<String>,
+    /// How to print where it can be reached
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
 }
 
 #[derive(Debug, Args)]
@@ -176,6 +179,9 @@ pub(crate) struct LocalArgs {
     /// How many slots each has (default: taskmanager.numberOfTaskSlots if it is set, otherwise the number of cores)
     #[arg(long, value_name = "N")]
     pub(crate) slots: Option<String>,
+    /// How to print where it can be reached
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
 }
 
 #[derive(Debug, Args)]

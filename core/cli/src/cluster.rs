@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use weir_config::{AnyOption, ConfigValue, Configuration, Origin, options};
@@ -11,23 +12,27 @@ use weir_jobmanager::{JobManager, JobManagerOptions, cluster_dir, make_cluster_d
 use weir_logging::{LogFilter, LogOptions, Stderr};
 use weir_taskmanager::{TaskManager, TaskManagerOptions, Token, random_id};
 
-use crate::arguments::LocalArgs;
+use crate::arguments::{LocalArgs, OutputFormat, ProcessArgs};
 use crate::client::Client;
 use crate::failure::{self, usage};
 use crate::text;
 
 /// `weir jobmanager`.
-pub(crate) async fn job_manager(configuration: &Configuration) -> anyhow::Result<u8> {
+pub(crate) async fn job_manager(arguments: &ProcessArgs, configuration: &Configuration) -> anyhow::Result<u8> {
     let options = JobManagerOptions::from_configuration(configuration)?;
     log(configuration, options.log_dir.clone(), "jobmanager", &std::process::id().to_string(), Stderr::Warnings)?;
     let mut signals = Signals::new()?;
     let job_manager = JobManager::start(with_commit(options)).await?;
-    text::print(&format!(
-        "JobManager of cluster {}: HTTP API and dashboard at http://{}, TaskManagers connect to {}\n",
-        configuration.get(&options::CLUSTER_ID),
-        job_manager.rest_address(),
-        job_manager.rpc_address()
-    ))?;
+    let cluster = configuration.get(&options::CLUSTER_ID);
+    let (rest, rpc) = (job_manager.rest_address(), job_manager.rpc_address());
+    text::print(&match arguments.output {
+        OutputFormat::Json => {
+            format!("{}\n", json!({ "cluster": cluster, "rest": format!("http://{rest}"), "rpc": rpc.to_string() }))
+        }
+        OutputFormat::Text => format!(
+            "JobManager of cluster {cluster}: HTTP API and dashboard at http://{rest}, TaskManagers connect to {rpc}\n"
+        ),
+    })?;
     let ended = tokio::select! {
         ended = job_manager.wait() => ended,
         name = signals.next() => {
@@ -46,7 +51,7 @@ fn with_commit(mut options: JobManagerOptions) -> JobManagerOptions {
 }
 
 /// `weir taskmanager`.
-pub(crate) async fn task_manager(configuration: &Configuration) -> anyhow::Result<u8> {
+pub(crate) async fn task_manager(arguments: &ProcessArgs, configuration: &Configuration) -> anyhow::Result<u8> {
     let mut options = task_manager_options(configuration)?;
     options.owns_process = true;
     let id = options.id.clone().unwrap_or_default();
@@ -56,7 +61,10 @@ pub(crate) async fn task_manager(configuration: &Configuration) -> anyhow::Resul
     }
     let mut signals = Signals::new()?;
     let task_manager = TaskManager::start(options)?;
-    text::print(&format!("TaskManager {} looks for the JobManager\n", task_manager.id()))?;
+    text::print(&match arguments.output {
+        OutputFormat::Json => format!("{}\n", json!({ "id": task_manager.id().as_str() })),
+        OutputFormat::Text => format!("TaskManager {} looks for the JobManager\n", task_manager.id()),
+    })?;
     let asked = async move { format!("it got {}", signals.next().await) };
     task_manager.run_until(asked).await?;
     Ok(failure::OK)
@@ -74,13 +82,16 @@ pub(crate) async fn local(arguments: &LocalArgs, mut configuration: Configuratio
     let mut cluster = Embedded::that_stays(&configuration).await?;
     let slots = configuration.get(&options::TASK_SLOTS);
     cluster.start_task_managers(arguments.taskmanagers, slots)?;
-    text::print(&format!(
-        "cluster {}: HTTP API and dashboard at {}, {} TaskManager{} of {slots} slots; Ctrl-C ends it\n",
-        configuration.get(&options::CLUSTER_ID),
-        cluster.base(),
-        arguments.taskmanagers,
-        if arguments.taskmanagers == 1 { "" } else { "s" },
-    ))?;
+    let (id, base, count) = (configuration.get(&options::CLUSTER_ID), cluster.base(), arguments.taskmanagers);
+    text::print(&match arguments.output {
+        OutputFormat::Json => {
+            format!("{}\n", json!({ "cluster": id, "rest": base, "taskmanagers": count, "slots": slots }))
+        }
+        OutputFormat::Text => format!(
+            "cluster {id}: HTTP API and dashboard at {base}, {count} TaskManager{} of {slots} slots; Ctrl-C ends it\n",
+            if count == 1 { "" } else { "s" },
+        ),
+    })?;
     tokio::select! {
         () = cluster.ended() => {}
         name = signals.next() => tracing::info!(signal = name, "asked to end"),

@@ -1,7 +1,7 @@
 //! `weir config`.
 
 use serde_json::{Value, json};
-use weir_config::{AnyOption, ConfigError, Configuration, Origin, all_options};
+use weir_config::{AnyOption, ConfigError, Configuration, Origin, all_options, is_secret};
 
 use crate::arguments::{ConfigArgs, OutputFormat};
 use crate::failure::{self, usage};
@@ -17,12 +17,28 @@ pub(crate) fn config(arguments: &ConfigArgs, configuration: &Configuration) -> a
     };
     let page = match (arguments.output, &arguments.key) {
         (OutputFormat::Json, Some(_)) => format!("{}\n", rows[0].json()),
-        (OutputFormat::Json, None) => format!("{}\n", Value::Array(rows.iter().map(Row::json).collect())),
+        (OutputFormat::Json, None) => {
+            let of_plugins = of_plugins(configuration)
+                .map(|[key, value, origin]| json!({ "key": key, "type": PLUGIN, "value": value, "origin": origin }));
+            format!("{}\n", Value::Array(rows.iter().map(Row::json).chain(of_plugins).collect()))
+        }
         (OutputFormat::Text, Some(_)) => rows[0].explanation(),
-        (OutputFormat::Text, None) => list(&rows),
+        (OutputFormat::Text, None) => list(&rows, of_plugins(configuration)),
     };
     text::print(&page)?;
     Ok(failure::OK)
+}
+
+/// The type of options that only a plugin knows.
+const PLUGIN: &str = "(plugin's)";
+
+/// The options of plugins that are set: key, value unless it sounds secret, origin.
+fn of_plugins(configuration: &Configuration) -> impl Iterator<Item = [String; 3]> {
+    let is_known = |key: &str| all_options().iter().any(|option| option.key() == key);
+    configuration.iter().filter(move |(key, ..)| !is_known(key)).map(|(key, value, origin)| {
+        let value = if is_secret(key) { "******" } else { value };
+        [key.to_owned(), value.to_owned(), origin_word(origin).to_owned()]
+    })
 }
 
 fn find(key: &str) -> anyhow::Result<&'static dyn AnyOption> {
@@ -55,13 +71,7 @@ impl Row {
     }
 
     fn origin(&self) -> &'static str {
-        match self.origin {
-            Origin::Default => "default",
-            Origin::File => "file",
-            Origin::Environment => "environment",
-            Origin::Job => "job",
-            Origin::CommandLine => "command-line",
-        }
+        origin_word(self.origin)
     }
 
     /// The environment variable that sets it.
@@ -102,11 +112,23 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
 }
 
-fn list(rows: &[Row]) -> String {
+/// The word for where a value came from.
+fn origin_word(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Default => "default",
+        Origin::File => "file",
+        Origin::Environment => "environment",
+        Origin::Job => "job",
+        Origin::CommandLine => "command-line",
+    }
+}
+
+fn list(rows: &[Row], of_plugins: impl Iterator<Item = [String; 3]>) -> String {
     let mut lines = vec![row(["KEY", "TYPE", "DEFAULT", "VALUE", "FROM"])];
     lines.extend(rows.iter().map(|it| {
         let default = it.option.default_text().unwrap_or(NONE);
         row([it.option.key(), it.option.type_name(), default, it.value.as_deref().unwrap_or(NONE), it.origin()])
     }));
+    lines.extend(of_plugins.map(|[key, value, origin]| vec![key, PLUGIN.to_owned(), NONE.to_owned(), value, origin]));
     text::table(&lines)
 }

@@ -48,12 +48,28 @@ pub(crate) async fn logs(arguments: &LogsArgs, configuration: &Configuration) ->
     if files.is_empty() {
         eprintln!("{} has written no log yet", arguments.of);
     }
+    let json = arguments.cluster.output == OutputFormat::Json;
     let several = files.len() > 1;
+    let mut rows = Vec::new();
     for file in &files {
+        if json {
+            let mut content = Vec::new();
+            let keep = |bytes: &[u8]| {
+                content.extend_from_slice(bytes);
+                Ok(())
+            };
+            read(&client, file, arguments.tail, keep).await?;
+            let text = String::from_utf8_lossy(&content);
+            rows.push(json!({ "process": file.process, "name": file.name, "text": text }));
+            continue;
+        }
         if several {
             text::print(&format!("==> {} {}\n", file.process, file.name))?;
         }
-        print(&client, file, arguments.tail).await?;
+        read(&client, file, arguments.tail, text::print_bytes).await?;
+    }
+    if json {
+        text::print(&format!("{}\n", Value::Array(rows)))?;
     }
     Ok(failure::OK)
 }
@@ -117,16 +133,22 @@ async fn listing(client: &Client, process: &str) -> anyhow::Result<Vec<File>> {
     Ok(logs.into_iter().map(file).collect())
 }
 
-async fn print(client: &Client, file: &File, tail: Option<usize>) -> anyhow::Result<()> {
+/// Reads a file, or its last lines, to `sink`, in pieces.
+async fn read(
+    client: &Client,
+    file: &File,
+    tail: Option<usize>,
+    mut sink: impl FnMut(&[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut response = client.text(&format!("/{}/logs/{}", file.process, file.name)).await?;
     let mut last = LastLines::new(tail);
     while let Some(bytes) = response.chunk().await? {
         match &mut last {
-            None => text::print(&String::from_utf8_lossy(&bytes))?,
+            None => sink(&bytes)?,
             Some(last) => last.add(&bytes),
         }
     }
-    last.map_or(Ok(()), |last| text::print(&last.into_text()))
+    last.map_or(Ok(()), |last| sink(&last.into_bytes()))
 }
 
 /// The last lines of a text that comes in pieces.
@@ -154,13 +176,12 @@ impl LastLines {
         }
     }
 
-    fn into_text(mut self) -> String {
+    fn into_bytes(mut self) -> Vec<u8> {
         if self.lines.back().is_some_and(Vec::is_empty) {
             self.lines.pop_back();
         }
         let skip = self.lines.len().saturating_sub(self.count);
-        let bytes: Vec<u8> = self.lines.into_iter().skip(skip).flatten().collect();
-        String::from_utf8_lossy(&bytes).into_owned()
+        self.lines.into_iter().skip(skip).flatten().collect()
     }
 }
 
@@ -176,7 +197,7 @@ mod tests {
             for size in 1..4 {
                 let mut last = LastLines::new(Some(count)).unwrap();
                 text.as_bytes().chunks(size).for_each(|piece| last.add(piece));
-                assert_eq!(last.into_text(), expect, "{text:?} {count} {size}");
+                assert_eq!(last.into_bytes(), expect.as_bytes(), "{text:?} {count} {size}");
             }
         }
     }

@@ -56,9 +56,11 @@ fn execute(cli: &Cli) -> u8 {
         }
         Subcommand::Logs(arguments) => load(&arguments.cluster.define).and_then(|c| on_one(logs::logs(arguments, &c))),
         Subcommand::JobManager(arguments) => {
-            load(&arguments.define).and_then(|c| on_threads(2, cluster::job_manager(&c)))
+            load(&arguments.define).and_then(|c| on_threads(2, cluster::job_manager(arguments, &c)))
         }
-        Subcommand::TaskManager(arguments) => load(&arguments.define).and_then(|c| on_one(cluster::task_manager(&c))),
+        Subcommand::TaskManager(arguments) => {
+            load(&arguments.define).and_then(|c| on_one(cluster::task_manager(arguments, &c)))
+        }
         Subcommand::Local(arguments) => {
             load(&arguments.define).and_then(|c| on_threads(2, cluster::local(arguments, c)))
         }

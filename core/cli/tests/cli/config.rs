@@ -94,3 +94,12 @@ fn a_reader_that_stops_reading_is_no_error() {
     let status = command.args(["completions", "bash"]).stdout(writer).status().unwrap();
     assert_eq!(status.code(), Some(0));
 }
+
+#[test]
+fn options_of_plugins_are_listed_when_they_are_set() {
+    let words = ["config", "-Dprovider.cloud.region=north", "-Dprovider.cloud.password=hunter2"];
+    let listed = call(&words).expect(0).stdout_has("provider.cloud.region");
+    assert!(listed.stdout.contains("north") && !listed.stdout.contains("hunter2"), "{}", listed.stdout);
+    let json = call(&[&words[..], &["--output", "json"]].concat()).expect(0);
+    assert!(json.stdout.contains("\"(plugin's)\"") && !json.stdout.contains("hunter2"), "{}", json.stdout);
+}
