@@ -21,5 +21,6 @@ pub mod record;
 pub mod sink;
 pub mod source;
 pub mod state;
+pub mod storage;
 pub mod task;
 pub mod worker;
