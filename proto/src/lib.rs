@@ -43,6 +43,19 @@ pub mod provider {
     include!("generated/weir.provider.rs");
 }
 
+/// `weir/storage.proto`: what a worker process and the storage service of its TaskManager tell each other.
+#[allow(missing_docs, reason = "generated; described in the .proto file")]
+pub mod storage {
+    include!("generated/weir.storage.rs");
+
+    /// The version of the protocol this crate speaks; [`Request`] carries it.
+    pub const PROTOCOL_VERSION: u32 = 1;
+    /// The longest chunk of a file, in bytes.
+    pub const MAX_CHUNK_BYTES: usize = 1 << 20;
+    /// The longest [`Request`], in bytes.
+    pub const MAX_REQUEST_BYTES: usize = 64 << 10;
+}
+
 /// `weir/control.proto`: the service between TaskManagers and the JobManager.
 #[cfg(feature = "grpc")]
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated; described in the .proto file")]

@@ -22,6 +22,10 @@ pub const WORKER_TOKEN_VARIABLE: &str = "WEIR_WORKER_TOKEN";
 /// not set.
 pub const WORKER_BIND_HOST_VARIABLE: &str = "WEIR_WORKER_BIND_HOST";
 
+/// Path of the Unix socket on which the TaskManager serves storage to the worker. Without it the worker uses this machine's files
+/// itself. See `weir/storage.proto`.
+pub const WORKER_STORAGE_VARIABLE: &str = "WEIR_WORKER_STORAGE";
+
 /// Number of cores that a builder takes for that of the machine, in decimal: processes on different machines, or in different
 /// control groups, must build the same graph. For coordinator and workers alike.
 pub const CORES_VARIABLE: &str = "WEIR_JOB_CORES";

@@ -4,12 +4,13 @@
 
 use std::path::Path;
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
     "weir/job_graph.proto",
     "weir/worker.proto",
     "weir/coordinator.proto",
     "weir/provider.proto",
     "weir/control.proto",
+    "weir/storage.proto",
 ];
 
 #[test]
