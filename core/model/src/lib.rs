@@ -3,6 +3,7 @@
 //! Owns the vocabulary every other crate speaks. Never does I/O, never reads a clock, never starts a thread.
 //! Everybody depends on it; it depends on nothing of ours.
 
+mod checkpoint;
 mod control;
 mod ids;
 mod job_graph;
@@ -13,6 +14,7 @@ mod states;
 mod task;
 mod view;
 
+pub use checkpoint::{Alignment, CheckpointKind, CheckpointTrigger, DeclineCause, SnapshotMetrics};
 pub use control::{
     Artifact, DeploymentId, DeploymentPlan, FromTaskManager, Launch, LeaderEpoch, SlotId, StartWorker, TaskChange,
     TaskManagerInfo, ToTaskManager,
