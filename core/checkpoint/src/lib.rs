@@ -1,0 +1,30 @@
+//! Checkpoints as plain data and pure decisions: what a snapshot consists of, how its metadata is written, the life of a
+//! checkpoint from its trigger to its removal, which task restores what, and which changes of a state's schema are possible.
+//!
+//! Never does I/O, never reads a clock. The JobMaster, the driver of embedded runs and the simulation feed the coordinator;
+//! tasks make snapshots of the types here; tools read metadata with it.
+
+mod completed;
+mod event;
+mod job;
+mod metadata;
+mod options;
+mod schema;
+mod snapshot;
+mod view;
+
+pub use completed::{CompletedCheckpoint, RestoreMode, RestorePoint};
+pub use event::{Acknowledgement, CheckpointEffect, CheckpointEvent, Removal, RequestOutcome, StopMode};
+pub use job::{CheckpointJob, JobVertexState, VertexInput};
+pub use metadata::{CheckpointMetadata, OperatorMetadata, SubtaskState};
+pub use options::{CheckpointMode, CheckpointOptions, Externalized};
+pub use schema::{Field, Schema, Variant};
+pub use snapshot::{
+    Column, FileSlice, GroupSlice, ListSnapshot, Location, OperatorSnapshot, Redistribution, StateKind, TableSnapshot,
+    TaskSnapshot,
+};
+pub use view::{
+    CheckpointCounts, CheckpointStatus, CheckpointSummary, CheckpointView, CheckpointsView, Distribution, RestoredView,
+    SubtaskCheckpointView, VertexCheckpointView,
+};
+pub use weir_model::{Alignment, CheckpointKind, CheckpointTrigger, DeclineCause, SnapshotMetrics};

@@ -1,0 +1,146 @@
+//! What tasks hand over for a checkpoint, and get back when they restore.
+//!
+//! State lies in tables (rows by key, grouped by key group) and in lists (items without a key). Both may be inline, when they are
+//! small, or slices of files.
+
+use std::sync::Arc;
+
+use weir_model::OperatorId;
+
+use crate::Schema;
+
+/// The state of one task in one checkpoint; or, when it restores, the state it begins with, in which an operator may occur several
+/// times, once for each old subtask whose state it gets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskSnapshot {
+    /// By operator, upstream first; operators without state may be left out.
+    pub operators: Vec<OperatorSnapshot>,
+    /// Whether the task had finished: when it restores it finishes at once.
+    pub finished: bool,
+}
+
+/// The state of one operator of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorSnapshot {
+    /// The operator.
+    pub operator: OperatorId,
+    /// State by key.
+    pub tables: Vec<TableSnapshot>,
+    /// State that belongs to the subtask.
+    pub lists: Vec<ListSnapshot>,
+}
+
+/// A table of rows, each with a key and a value per column, grouped by the keys' groups.
+///
+/// A row is the length of its key (u32, little-endian) and the encoded key; then for each column a u32, 0 for no value, otherwise the
+/// length of the encoded value plus 1, and the value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSnapshot {
+    /// Unique in the operator: `keyed` for the states of a `process` function.
+    pub name: String,
+    /// Of the keys.
+    pub key: Schema,
+    /// In the order of their values in rows.
+    pub columns: Vec<Column>,
+    /// Number of key groups of the operator; fixed for the life of the state.
+    pub max_parallelism: u32,
+    /// By group, ascending; groups without rows are left out.
+    pub groups: Vec<GroupSlice>,
+}
+
+/// One state of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// The state's name.
+    pub name: String,
+    /// What kind of state.
+    pub kind: StateKind,
+    /// Of its values.
+    pub schema: Schema,
+}
+
+/// Kinds of state per key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StateKind {
+    /// One value.
+    Value,
+    /// A list.
+    List,
+    /// A map.
+    Map,
+    /// A value that others are folded into.
+    Reducing,
+    /// An accumulator that values are folded into.
+    Aggregating,
+    /// Something an operator keeps for itself: windows, timers.
+    Internal,
+}
+
+/// The rows of one key group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSlice {
+    /// The key group.
+    pub group: u32,
+    /// Number of rows.
+    pub rows: u64,
+    /// Where they are.
+    pub location: Location,
+}
+
+/// Items that are no rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListSnapshot {
+    /// Unique in the operator.
+    pub name: String,
+    /// Of the items.
+    pub schema: Schema,
+    /// What becomes of the items when the number of subtasks changes.
+    pub redistribution: Redistribution,
+    /// The length of each encoded item, in their order.
+    pub lengths: Vec<u32>,
+    /// Where they are, one after the other.
+    pub location: Location,
+}
+
+/// How the items of a list find their subtasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Redistribution {
+    /// Each item to one subtask, as evenly as can be; where the number of subtasks stays, to where it was.
+    Split,
+    /// All items of all subtasks to every subtask.
+    Union,
+    /// Every subtask has the same items.
+    Broadcast,
+}
+
+/// Where bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// Here.
+    Inline(Vec<u8>),
+    /// In a file.
+    File(FileSlice),
+}
+
+/// A part of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSlice {
+    /// URI of the file; shared, because many slices lie in one file.
+    pub uri: Arc<str>,
+    /// Where it begins.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+    /// XXH3-64 of the bytes.
+    pub checksum: u64,
+}
+
+impl Location {
+    /// Bytes.
+    pub fn length(&self) -> u64 {
+        match self {
+            Location::Inline(bytes) => bytes.len() as u64,
+            Location::File(slice) => slice.length,
+        }
+    }
+}
