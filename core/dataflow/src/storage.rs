@@ -1,16 +1,18 @@
 //! Where snapshots of state are kept: files that appear whole or not at all, and are read in ranges.
 //!
 //! Tasks know only [`StateStorage`]. Behind it are this machine's files ([`LocalFiles`]) in embedded runs, and on a cluster the
-//! storage service of the TaskManager, so that clients of file systems and their credentials stay out of the processes that
+//! storage service of the TaskManager ([`StorageService`]), so that clients of file systems and their credentials stay out of the processes that
 //! run user code.
 
 mod error;
 mod local;
+mod service;
 
 use std::fmt;
 
 pub use error::{StorageError, StorageErrorKind};
 pub use local::LocalFiles;
+pub use service::StorageService;
 
 /// Where tasks keep snapshots of their state. Every call blocks; they are made on threads that write snapshots, and by tasks that
 /// restore.

@@ -1,7 +1,7 @@
 //! The TaskManager: owns slots, starts and supervises one worker process a deployment, and tells the JobManager what becomes of them.
 //!
 //! [`TaskManagerState`](state::TaskManagerState) decides, purely; the shell around it dials the JobManager, fetches artifacts,
-//! starts processes and moves bytes. User code never runs in this process. Knows nothing of what jobs compute: what JobMaster and
+//! starts processes, stores their snapshots and moves bytes. User code never runs in this process. Knows nothing of what jobs compute: what JobMaster and
 //! workers tell each other about splits and plans is passed on as bytes.
 
 mod answer;
@@ -10,10 +10,11 @@ mod connection;
 mod event_loop;
 mod metrics_endpoint;
 mod options;
+mod own_folder;
 mod processes;
-mod socket_folder;
 mod stacks;
 pub mod state;
+mod storage;
 mod task_manager;
 mod worker;
 

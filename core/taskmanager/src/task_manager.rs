@@ -5,6 +5,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,8 +17,9 @@ use weir_process::private_folder;
 use crate::artifacts::ArtifactCache;
 use crate::event_loop::{EventLoop, Inputs};
 use crate::options::{TaskManagerError, TaskManagerOptions};
-use crate::socket_folder::SocketFolder;
+use crate::own_folder::OwnFolder;
 use crate::state::{Ending, Event, StateOptions};
+use crate::storage::{KEPT_FOR_RESTART, LocalCopies, StorageThread};
 use crate::worker::{AbortOnDrop, WorkerSettings};
 use crate::{metrics_endpoint, processes};
 
@@ -72,10 +74,13 @@ impl TaskManager {
         let state = state_options(&options, &hosts, incarnation, metrics_address.map_or(0, |address| address.port()));
         let id = state.info.id.clone();
 
-        let removed = SocketFolder::make(options.tmp_dir.clone().unwrap_or_else(std::env::temp_dir), incarnation)?;
+        let removed = OwnFolder::for_sockets(options.tmp_dir.clone().unwrap_or_else(std::env::temp_dir), incarnation)?;
         let socket_dir = removed.path().to_owned();
+        let copies = local_copies(&options, incarnation)?;
+        let storage = StorageThread::start().map_err(system("starting the thread that serves storage"))?;
         let settings = Arc::new(WorkerSettings {
             artifacts,
+            storage: storage.service(Arc::new(weir_storage::file_system), copies),
             socket_dir,
             log_dir: options.log_dir.clone(),
             log_size: options.worker_log_size,
@@ -118,6 +123,7 @@ impl TaskManager {
                 });
                 // What still blocks on a disk is not waited for.
                 runtime.shutdown_background();
+                drop(storage);
                 tell_end.send_replace(true);
                 ending
             })
@@ -207,6 +213,23 @@ fn check(options: &TaskManagerOptions) -> Result<(), TaskManagerError> {
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// Where copies of checkpoints are kept on this machine, if they are.
+fn local_copies(options: &TaskManagerOptions, random: u64) -> Result<Option<LocalCopies>, TaskManagerError> {
+    if !options.local_backup {
+        return Ok(None);
+    }
+    let bases = match options.local_state_dirs.as_slice() {
+        [] => vec![options.working_dir.join("localState")],
+        folders => folders.to_vec(),
+    };
+    let make = |base: PathBuf| {
+        private_folder(&base).map_err(|error| TaskManagerError::Folder { path: base.clone(), error })?;
+        OwnFolder::make(base, random)
+    };
+    let folders = bases.into_iter().map(make).collect::<Result<_, _>>()?;
+    Ok(Some(LocalCopies::new(folders, KEPT_FOR_RESTART)))
 }
 
 fn state_options(options: &TaskManagerOptions, hosts: &Hosts, incarnation: u64, metrics_port: u16) -> StateOptions {

@@ -16,7 +16,8 @@ use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::{DriverLink, Worker, WorkerEvent, WorkerSpec};
 use weir_model::{ExecutionState, FailureKind, Placement, TaskFailure, TaskId};
 use weir_proto::roles::{
-    WORKER_BIND_HOST_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_SOCKET_VARIABLE, WORKER_TOKEN_VARIABLE, token_from_hex,
+    WORKER_BIND_HOST_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_SOCKET_VARIABLE, WORKER_STORAGE_VARIABLE,
+    WORKER_TOKEN_VARIABLE, token_from_hex,
 };
 use weir_proto::worker::{self as proto, to_driver, to_worker};
 use weir_proto::{FrameError, job_graph_hash, read_frame, write_frame};
@@ -30,6 +31,9 @@ pub(super) struct Seat {
     index: u32,
     token: JobToken,
     host: IpAddr,
+    /// Socket of the TaskManager's storage service; without one, snapshots are kept in this machine's files.
+    #[expect(dead_code, reason = "tasks that keep snapshots get it next")]
+    storage: Option<PathBuf>,
 }
 
 impl Seat {
@@ -37,9 +41,13 @@ impl Seat {
     pub(super) fn from_environment() -> Option<Result<Seat, String>> {
         let socket = PathBuf::from(env::var_os(WORKER_SOCKET_VARIABLE)?);
         let seat = Seat::prepared(socket);
-        for variable in
-            [WORKER_SOCKET_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_TOKEN_VARIABLE, WORKER_BIND_HOST_VARIABLE]
-        {
+        for variable in [
+            WORKER_SOCKET_VARIABLE,
+            WORKER_INDEX_VARIABLE,
+            WORKER_TOKEN_VARIABLE,
+            WORKER_BIND_HOST_VARIABLE,
+            WORKER_STORAGE_VARIABLE,
+        ] {
             // Processes that user code starts are not workers.
             // SAFETY: called first thing in `main`, while this is the only thread.
             unsafe { env::remove_var(variable) };
@@ -60,7 +68,8 @@ impl Seat {
             Ok(host) => address_of(&host)?,
             Err(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
-        Ok(Seat { socket, index, token: JobToken::from_bytes(token), host })
+        let storage = env::var_os(WORKER_STORAGE_VARIABLE).map(PathBuf::from);
+        Ok(Seat { socket, index, token: JobToken::from_bytes(token), host, storage })
     }
 }
 

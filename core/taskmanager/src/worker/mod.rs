@@ -23,6 +23,7 @@ use weir_proto::{artifact, roles};
 
 use crate::artifacts::{ArtifactCache, ArtifactSource};
 use crate::state::{WorkerEnd, WorkerEvent, WorkerMessage};
+use crate::storage::StorageService;
 
 /// How long a process may still run after it has closed its connection, and how long its last words are waited for.
 const GRACE: Duration = Duration::from_secs(2);
@@ -33,7 +34,8 @@ const READ: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct WorkerSettings {
     pub(crate) artifacts: ArtifactCache,
-    /// Where sockets are, for as long as a worker takes to start. Only this user can enter it.
+    pub(crate) storage: StorageService,
+    /// Where sockets are. Only this user can enter it.
     pub(crate) socket_dir: PathBuf,
     pub(crate) log_dir: PathBuf,
     /// Whether what workers print goes to the output of this process as well.
@@ -135,7 +137,11 @@ impl<T: Fn(WorkerEvent)> Supervision<'_, T> {
                 ));
             }
         };
-        let mut process = match Process::spawn(self.command(&lease.path(), &socket.path)).await {
+        let served = match self.settings.storage.serve(socket.path.with_extension("s"), self.start.deployment.job) {
+            Ok(served) => served,
+            Err(error) => return not_started(format!("no socket for its storage ({error})")),
+        };
+        let mut process = match Process::spawn(self.command(&lease.path(), &socket.path, served.socket())).await {
             Ok(process) => process,
             Err(error) => return not_started(format!("{} cannot be executed: {}", job.name, error.reason)),
         };
@@ -157,7 +163,7 @@ impl<T: Fn(WorkerEvent)> Supervision<'_, T> {
         }
     }
 
-    fn command(&self, executable: &Path, socket: &Path) -> Command {
+    fn command(&self, executable: &Path, socket: &Path, storage: &Path) -> Command {
         let launch = &self.start.launch;
         let mut command = Command::new(executable);
         command.arguments = launch.arguments.iter().map(OsString::from).collect();
@@ -172,6 +178,7 @@ impl<T: Fn(WorkerEvent)> Supervision<'_, T> {
             (roles::WORKER_INDEX_VARIABLE.to_owned(), self.start.worker.to_string()),
             (roles::WORKER_TOKEN_VARIABLE.to_owned(), roles::token_to_hex(&launch.token)),
             (roles::WORKER_BIND_HOST_VARIABLE.to_owned(), self.settings.data_host.to_string()),
+            (roles::WORKER_STORAGE_VARIABLE.to_owned(), storage.display().to_string()),
         ]);
         // How this process was configured would make the worker build another graph than its coordinator, and what started it
         // would give it another role.

@@ -1,4 +1,4 @@
-//! The folder in which workers' sockets are.
+//! Folders that are a TaskManager's for as long as it runs.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -9,23 +9,28 @@ use std::time::Duration;
 use crate::TaskManagerError;
 
 const PREFIX: &str = "weir-tm-";
-/// Longest path of a folder for it: the system has 108 bytes for the whole path of a socket.
+/// Longest path of a folder for one with sockets: the system has 108 bytes for the whole path of a socket.
 const LONGEST: usize = 50;
 /// Between making a folder and locking it there is a moment.
 const YOUNG: Duration = Duration::from_secs(60);
 
 /// A folder that only this user can enter. It goes when this does; that of a TaskManager that was killed, when another one starts.
 #[derive(Debug)]
-pub(crate) struct SocketFolder {
+pub(crate) struct OwnFolder {
     path: PathBuf,
     /// Locked as long as the folder is in use.
     _lock: Option<File>,
 }
 
-impl SocketFolder {
-    /// Makes one under a name nobody can guess.
-    pub(crate) fn make(base: PathBuf, random: u64) -> Result<SocketFolder, TaskManagerError> {
+impl OwnFolder {
+    /// Makes one for sockets: in `/tmp`, if the path of `base` is too long for that.
+    pub(crate) fn for_sockets(base: PathBuf, random: u64) -> Result<OwnFolder, TaskManagerError> {
         let base = if base.as_os_str().len() <= LONGEST { base } else { PathBuf::from("/tmp") };
+        OwnFolder::make(base, random)
+    }
+
+    /// Makes one in `base`, under a name nobody can guess.
+    pub(crate) fn make(base: PathBuf, random: u64) -> Result<OwnFolder, TaskManagerError> {
         remove_left(&base, YOUNG);
         let path = base.join(format!("{PREFIX}{random:016x}"));
         // Not one that is there: whoever made it is somebody else.
@@ -33,7 +38,7 @@ impl SocketFolder {
         made.map_err(|error| TaskManagerError::Folder { path: path.clone(), error })?;
         // Where there are no locks, folders that were left stay.
         let _lock = File::open(&path).ok().filter(|folder| folder.try_lock().is_ok());
-        Ok(SocketFolder { path, _lock })
+        Ok(OwnFolder { path, _lock })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -41,7 +46,7 @@ impl SocketFolder {
     }
 }
 
-impl Drop for SocketFolder {
+impl Drop for OwnFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.path);
     }
@@ -75,7 +80,7 @@ mod tests {
     fn what_a_killed_one_left_is_removed_and_what_is_in_use_is_not() {
         // Short enough for a socket.
         let base = tempfile::tempdir_in("/tmp").unwrap();
-        let used = SocketFolder::make(base.path().to_owned(), 1).unwrap();
+        let used = OwnFolder::make(base.path().to_owned(), 1).unwrap();
         let left = base.path().join("weir-tm-0000000000000002");
         fs::create_dir(&left).unwrap();
         fs::write(left.join("socket"), "").unwrap();
