@@ -154,7 +154,8 @@ pub enum CheckpointEffect {
         checkpoint: u64,
     },
     /// Tell all workers of the job of a checkpoint, and which tasks begin its barrier. The same checkpoint may be triggered again,
-    /// for tasks all of whose producers have finished meanwhile; a task that knows of it already ignores that.
+    /// for tasks all of whose producers have finished meanwhile; a task that knows of it already ignores that. A task with inputs
+    /// begins the barrier behind the end of all of them: what its producers sent before they finished is part of the checkpoint.
     Trigger {
         /// The checkpoint.
         trigger: Arc<CheckpointTrigger>,
@@ -189,7 +190,8 @@ pub enum CheckpointEffect {
         /// Never empty.
         committables: Vec<Committable>,
     },
-    /// Remove these, in this order, and go on if one cannot be. Answered by [`CheckpointEvent::Removed`].
+    /// Remove these, in this order and after metadata that is still being written, and go on if one cannot be. Answered by
+    /// [`CheckpointEvent::Removed`].
     Remove {
         /// To be given back.
         removal: u64,

@@ -99,14 +99,4 @@ impl CheckpointJob {
         let vertex = self.vertices.get(task.vertex as usize)?;
         (task.subtask < vertex.parallelism).then(|| self.first_task[task.vertex as usize] + task.subtask as usize)
     }
-
-    /// The tasks a task of the job gets its records from.
-    pub(crate) fn producers(&self, task: TaskId) -> impl Iterator<Item = TaskId> {
-        let consumer = &self.vertices[task.vertex as usize];
-        consumer.inputs.iter().flat_map(move |input| {
-            let producers = self.vertices[input.producer as usize].parallelism;
-            let subtasks = input.pattern.producers(task.subtask, producers, consumer.parallelism);
-            subtasks.map(|subtask| TaskId { vertex: input.producer, subtask })
-        })
-    }
 }

@@ -4,16 +4,21 @@
 //! Never does I/O, never reads a clock. The JobMaster, the driver of embedded runs and the simulation feed the coordinator;
 //! tasks make snapshots of the types here; tools read metadata with it.
 
+mod codec;
 mod completed;
+mod coordinator;
 mod event;
 mod job;
 mod metadata;
 mod options;
 mod schema;
 mod snapshot;
+mod uri;
 mod view;
 
+pub use codec::{DecodeError, FORMAT_VERSION, MetadataError};
 pub use completed::{CompletedCheckpoint, RestoreMode, RestorePoint};
+pub use coordinator::CheckpointCoordinator;
 pub use event::{Acknowledgement, CheckpointEffect, CheckpointEvent, Removal, RequestOutcome, StopMode};
 pub use job::{CheckpointJob, JobVertexState, VertexInput};
 pub use metadata::{CheckpointMetadata, OperatorMetadata, SubtaskState};
@@ -23,6 +28,7 @@ pub use snapshot::{
     Column, FileSlice, GroupSlice, ListSnapshot, Location, OperatorSnapshot, Redistribution, StateKind, TableSnapshot,
     TaskSnapshot,
 };
+pub use uri::METADATA_FILE;
 pub use view::{
     CheckpointCounts, CheckpointStatus, CheckpointSummary, CheckpointView, CheckpointsView, Distribution, RestoredView,
     SubtaskCheckpointView, VertexCheckpointView,

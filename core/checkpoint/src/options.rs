@@ -12,7 +12,7 @@ pub struct CheckpointOptions {
     /// Least time between the end of one and the next one by interval (`execution.checkpointing.min-pause`). When there is
     /// one, the next one by interval waits until none is under way.
     pub min_pause: Duration,
-    /// How many may be under way (`execution.checkpointing.max-concurrent-checkpoints`); at least 1. Savepoints are not counted out.
+    /// How many may be under way (`execution.checkpointing.max-concurrent-checkpoints`); at least 1. Savepoints count, but do not wait.
     pub max_concurrent: u32,
     /// How many may fail one after the other before the job fails (`execution.checkpointing.tolerable-failed-checkpoints`);
     /// `None`: any number.

@@ -144,3 +144,84 @@ impl Location {
         }
     }
 }
+
+impl TaskSnapshot {
+    /// URIs of the files it refers to; each as often as it does.
+    pub fn files(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.locations().filter_map(|location| match location {
+            Location::File(slice) => Some(&slice.uri),
+            Location::Inline(_) => None,
+        })
+    }
+
+    /// Bytes of state.
+    pub fn size(&self) -> u64 {
+        self.locations().map(Location::length).sum()
+    }
+
+    fn locations(&self) -> impl Iterator<Item = &Location> {
+        self.operators.iter().flat_map(|operator| {
+            let groups = operator.tables.iter().flat_map(|table| &table.groups).map(|group| &group.location);
+            groups.chain(operator.lists.iter().map(|list| &list.location))
+        })
+    }
+}
+
+impl StateKind {
+    /// All kinds, in the order of their declaration.
+    pub const ALL: [StateKind; 6] = [
+        StateKind::Value,
+        StateKind::List,
+        StateKind::Map,
+        StateKind::Reducing,
+        StateKind::Aggregating,
+        StateKind::Internal,
+    ];
+
+    /// A lower-case word for messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            StateKind::Value => "value",
+            StateKind::List => "list",
+            StateKind::Map => "map",
+            StateKind::Reducing => "reducing",
+            StateKind::Aggregating => "aggregating",
+            StateKind::Internal => "internal",
+        }
+    }
+
+    /// As written.
+    pub(crate) const fn tag(self) -> u8 {
+        match self {
+            StateKind::Value => 0,
+            StateKind::List => 1,
+            StateKind::Map => 2,
+            StateKind::Reducing => 3,
+            StateKind::Aggregating => 4,
+            StateKind::Internal => 5,
+        }
+    }
+}
+
+impl Redistribution {
+    /// All ways, in the order of their declaration.
+    pub const ALL: [Redistribution; 3] = [Redistribution::Split, Redistribution::Union, Redistribution::Broadcast];
+
+    /// A lower-case word for messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Redistribution::Split => "split",
+            Redistribution::Union => "union",
+            Redistribution::Broadcast => "broadcast",
+        }
+    }
+
+    /// As written.
+    pub(crate) const fn tag(self) -> u8 {
+        match self {
+            Redistribution::Split => 0,
+            Redistribution::Union => 1,
+            Redistribution::Broadcast => 2,
+        }
+    }
+}
