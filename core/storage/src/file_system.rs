@@ -50,6 +50,10 @@ pub trait FileSystem: fmt::Debug + Send + Sync + 'static {
     /// Removes a file. Fine if there is none.
     fn delete<'a>(&'a self, path: &'a str) -> Answer<'a, ()>;
 
+    /// Removes a folder with all that is in it, unfinished files too; a link in it goes, what it leads to stays. Fine if there is none.
+    /// When it fails, a part may be gone.
+    fn delete_folder<'a>(&'a self, folder: &'a str) -> Answer<'a, ()>;
+
     /// Removes what writers that died left unfinished right in a folder. Only whoever alone writes to the folder may ask.
     fn remove_unfinished<'a>(&'a self, folder: &'a str) -> Answer<'a, ()>;
 }

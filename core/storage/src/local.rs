@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::{Answer, FileMetadata, FileReader, FileSystem, FileWriter, IfExists, ListedFile, StorageError};
 
 /// Bytes read at a time.
-const CHUNK: usize = 64 * 1024;
+const CHUNK: usize = 256 * 1024;
 /// Names of unfinished files begin with this; such files are not listed.
 const UNFINISHED: &str = ".unfinished-";
 
@@ -97,6 +97,16 @@ impl FileSystem for LocalFileSystem {
         Box::pin(blocking(move || match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(StorageError::from_io("deleting", path, error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }))
+    }
+
+    fn delete_folder<'a>(&'a self, folder: &'a str) -> Answer<'a, ()> {
+        let folder = folder.to_owned();
+        Box::pin(blocking(move || match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StorageError::from_io("deleting", folder, error))
             }
             Ok(()) | Err(_) => Ok(()),
         }))

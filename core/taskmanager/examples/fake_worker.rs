@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 use std::{env, process, thread};
 
+use weir_dataflow::storage::{StateStorage, StorageService};
 use weir_proto::worker::{self, ExecutionState, to_driver, to_worker};
 use weir_proto::{read_frame, roles, write_frame};
 
@@ -61,6 +62,18 @@ fn main() -> Result<()> {
             let memory = vec![1u8; 256 << 20];
             thread::sleep(Duration::from_secs(1000));
             drop(memory);
+        }
+        "stores" => {
+            let folder = env::args().nth(2).unwrap_or_default();
+            let storage = StorageService::new(env::var(roles::WORKER_STORAGE_VARIABLE)?);
+            let mut finished = storage.create(&format!("{folder}/chk-1/finished"))?;
+            finished.write(b"content")?;
+            finished.finish()?;
+            let mut unfinished = storage.create(&format!("{folder}/chk-1/unfinished"))?;
+            unfinished.write(&vec![1; 3 << 20])?;
+            eprintln!("stored {}", String::from_utf8(storage.read(&format!("{folder}/chk-1/finished"), 0, 7)?)?);
+            // Its end is that of the process.
+            std::mem::forget(unfinished);
         }
         "nonsense" => link.0.write_all(b"this is not a frame")?,
         "closes" => {

@@ -250,6 +250,9 @@ impl FileSystem for SmallDevice {
     fn delete<'a>(&'a self, path: &'a str) -> Answer<'a, ()> {
         self.files.delete(path)
     }
+    fn delete_folder<'a>(&'a self, folder: &'a str) -> Answer<'a, ()> {
+        self.files.delete_folder(folder)
+    }
     fn remove_unfinished<'a>(&'a self, folder: &'a str) -> Answer<'a, ()> {
         self.files.remove_unfinished(folder)
     }

@@ -145,3 +145,20 @@ async fn a_full_device_is_called_that() {
     assert!(matches!(error, StorageError::NoSpace { .. }), "{error:?}");
     assert!(error.to_string().starts_with("no space is left for /data/x"), "{error}");
 }
+
+#[tokio::test]
+async fn a_folder_goes_with_all_in_it_and_nothing_that_is_linked_from_it() {
+    let folder = Folder::new();
+    write(&folder.path("kept/file"), &["text"], IfExists::Fail).await.unwrap();
+    write(&folder.path("chk-1/a/file"), &["text"], IfExists::Fail).await.unwrap();
+    let unfinished = FILES.create(&folder.path("chk-1/never"), IfExists::Fail).await.unwrap();
+    std::os::unix::fs::symlink(folder.path("kept"), folder.path("chk-1/link")).unwrap();
+    for _ in 0..2 {
+        FILES.delete_folder(&folder.path("chk-1")).await.unwrap();
+        assert_eq!(folder.names(), ["kept"]);
+    }
+    drop(unfinished);
+    assert_eq!(read(&folder.path("kept/file"), 0, None).await.unwrap(), b"text");
+    // A file is no folder.
+    assert!(FILES.delete_folder(&folder.path("kept/file")).await.is_err());
+}

@@ -333,6 +333,10 @@ impl FileSystem for Faulty {
         LocalFileSystem.delete(path)
     }
 
+    fn delete_folder<'a>(&'a self, folder: &'a str) -> Later<'a, ()> {
+        LocalFileSystem.delete_folder(folder)
+    }
+
     fn remove_unfinished<'a>(&'a self, folder: &'a str) -> Later<'a, ()> {
         LocalFileSystem.remove_unfinished(folder)
     }

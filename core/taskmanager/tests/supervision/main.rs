@@ -5,7 +5,7 @@
 mod job_manager;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -318,6 +318,35 @@ async fn a_job_manager_that_falls_silent_counts_as_lost() {
     jm.closed().await;
     until("the worker is killed", || !alive(pid)).await;
     cluster.register(1).await;
+}
+
+#[tokio::test]
+async fn storage_is_served_to_a_worker_and_what_it_did_not_finish_goes_with_it() {
+    let mut cluster = Cluster::start().await;
+    let options = TaskManagerOptions { local_backup: true, ..cluster.options() };
+    let copies = options.working_dir.join("localState");
+    let (task_manager, mut jm) = cluster.with(options).await;
+    let folder = cluster.folder.path().join("checkpoints");
+    let mut worker = start_worker(1, cluster.store(&fake_worker()), "stores");
+    let launch = Arc::get_mut(&mut worker.launch).unwrap();
+    launch.arguments.push(format!("file://{}", folder.display()));
+    jm.send(ForTaskManager::StartWorker(worker));
+    let pid = jm.ready().await;
+    let log = format!("job-{}-0-0.err", JobId::from_bytes([1; 16]));
+    until("it has stored something", || cluster.log(&log).ends_with("stored content\n")).await;
+    let names = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let copies_of = |copies: &Path| names(copies).first().map_or(0, |own| names(&copies.join(own)).len());
+    assert_eq!((names(&folder.join("chk-1")).len(), copies_of(&copies)), (2, 2));
+    // SAFETY: the process is the worker's.
+    assert_eq!(unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) }, 0);
+    jm.ended(deployment(1)).await;
+    until("what it did not finish goes", || names(&folder.join("chk-1")) == ["finished"]).await;
+    until("its copy goes", || copies_of(&copies) == 1).await;
+    drop(task_manager);
+    assert_eq!(names(&copies), Vec::<String>::new());
 }
 
 #[tokio::test]
