@@ -4,6 +4,8 @@ mod metadata;
 mod reader;
 mod schema;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use metadata::{FORMAT_VERSION, MetadataError};
