@@ -18,7 +18,8 @@ pub use service::StorageService;
 /// restore.
 pub trait StateStorage: Send + Sync + fmt::Debug {
     /// Begins a file that is visible under `uri` (`file:///folder/name`) only once it is finished. Folders that are missing are
-    /// made; a file that has this name already is replaced at the end.
+    /// made; a file that has this name already is replaced at the end. A TaskManager lets a worker write some hundred files at a time;
+    /// beyond, this waits for one of them, so whoever has a file begun should not wait for another task's to be begun.
     ///
     /// # Errors
     /// Whatever keeps files from being written there, as far as it shows before anything is.

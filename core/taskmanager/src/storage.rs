@@ -3,7 +3,7 @@
 //!
 //! Each worker has a socket of its own, on which each file and each read has a connection (`weir/storage.proto`). It all runs on
 //! one thread of its own, apart from that of the event loop; what waits for a disk waits on further ones. A connection holds at
-//! most two chunks of a file, so whoever sends faster than the storage takes is slowed down.
+//! most two chunks of a file, and all of a worker a limited number, so whoever sends faster than the storage takes is slowed down.
 
 mod checked;
 mod connection;
@@ -30,9 +30,11 @@ use connection::Files;
 use copies::JobCopies;
 pub(crate) use copies::{KEPT_FOR_RESTART, LocalCopies};
 
-/// Connections of a worker that are served at a time; the others wait to be accepted. With all of them stuck in the middle of
-/// chunks they hold a quarter of a gigabyte.
-const CONNECTIONS: usize = 128;
+/// Connections of a worker that are served at a time, so the files it may write at a time; the others wait to be accepted.
+const CONNECTIONS: usize = 256;
+/// Chunks of a worker's files, of a mebibyte at most, that are in memory while they arrive and are written; the others wait in their
+/// sockets.
+const CHUNKS: usize = 64;
 /// Threads that wait for disks. Beyond, requests wait for each other.
 const DISK_THREADS: usize = 128;
 /// Stack of those threads. They do not recurse.
@@ -107,7 +109,8 @@ impl StorageService {
         let _runtime = self.handle.enter();
         let listener = UnixListener::from_std(listener)?;
         let copies = self.copies.clone().map(|copies| JobCopies::of(copies, job, self.handle.clone()));
-        let files = Files { systems: self.files.clone(), copies: copies.clone() };
+        let chunks = Arc::new(Semaphore::new(CHUNKS));
+        let files = Files { systems: self.files.clone(), chunks, copies: copies.clone() };
         let task = AbortOnDrop(tokio::spawn(accept(listener, files)));
         Ok(Served { _task: task, _copies: copies, socket })
     }

@@ -8,6 +8,7 @@ use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use weir_proto::storage::request::Operation;
 use weir_proto::storage::response::Result as Answer;
 use weir_proto::storage::{
@@ -23,6 +24,8 @@ use super::failure::{failed, stranger, truncated};
 #[derive(Clone)]
 pub(super) struct Files {
     pub(super) systems: Arc<FileSystems>,
+    /// Places for chunks that arrive or are being written.
+    pub(super) chunks: Arc<Semaphore>,
     pub(super) copies: Option<Arc<JobCopies>>,
 }
 
@@ -45,6 +48,12 @@ impl From<io::Error> for End {
     fn from(_: io::Error) -> End {
         End::Gone
     }
+}
+
+/// A part of a file, and its place in memory.
+struct Chunk {
+    bytes: Bytes,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 /// Serves one connection to its end.
@@ -98,7 +107,7 @@ impl Connection {
             None => None,
         };
         self.answer(Answer::Opened(Opened {})).await?;
-        let length = self.receive_file(&mut file, &mut copy).await?;
+        let length = self.receive_file(files, &mut file, &mut copy).await?;
         file.finish().await?;
         if let Some(copy) = copy {
             copy.finish();
@@ -108,29 +117,41 @@ impl Connection {
     }
 
     /// Writes chunks until the last one; says how many bytes there were.
-    async fn receive_file(&mut self, file: &mut Box<dyn FileWriter>, copy: &mut Option<Copying>) -> Result<u64, End> {
+    async fn receive_file(
+        &mut self,
+        files: &Files,
+        file: &mut Box<dyn FileWriter>,
+        copy: &mut Option<Copying>,
+    ) -> Result<u64, End> {
         let mut length = 0;
-        let mut chunk = self.receive_chunk().await?;
-        while !chunk.is_empty() {
-            length += chunk.len() as u64;
-            let copied = async {
-                if let Some(copying) = copy.take() {
-                    *copy = copying.write(chunk.clone()).await;
-                }
+        let mut chunk = self.receive_chunk(files).await?;
+        while !chunk.bytes.is_empty() {
+            let Chunk { bytes, place } = chunk;
+            length += bytes.len() as u64;
+            let stored = async {
+                let copied = async {
+                    if let Some(copying) = copy.take() {
+                        *copy = copying.write(bytes.clone()).await;
+                    }
+                };
+                let (written, ()) = tokio::join!(file.write(bytes.clone()), copied);
+                drop((bytes, place));
+                written
             };
-            let (written, (), next) = tokio::join!(file.write(chunk.clone()), copied, self.receive_chunk());
-            written?;
+            let (stored, next) = tokio::join!(stored, self.receive_chunk(files));
+            stored?;
             chunk = next?;
         }
         Ok(length)
     }
 
-    async fn receive_chunk(&mut self) -> Result<Bytes, End> {
+    async fn receive_chunk(&mut self, files: &Files) -> Result<Chunk, End> {
         let length = self.incoming.read_u32_le().await? as usize;
         if length > MAX_CHUNK_BYTES {
             return Err(End::Failed(stranger(format!("a chunk has at most {MAX_CHUNK_BYTES} bytes, not {length}"))));
         }
-        Ok(self.receive(length).await?)
+        let place = files.chunks.clone().acquire_owned().await.ok();
+        Ok(Chunk { bytes: self.receive(length).await?, place })
     }
 
     async fn receive(&mut self, length: usize) -> io::Result<Bytes> {
