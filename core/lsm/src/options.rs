@@ -3,6 +3,8 @@
 use crate::{KeyGroups, LsmError};
 
 const MIB: usize = 1 << 20;
+/// A write buffer counts places in four bytes; this leaves room for the largest entry.
+const LARGEST_BUFFER: usize = 8 << 30;
 
 /// How a store is set up.
 #[derive(Debug, Clone)]
@@ -35,7 +37,7 @@ impl Options {
 
     pub(crate) fn sizes(&self) -> Sizes {
         // One buffer being filled and two on their way to disk take half of the memory.
-        let buffer = (self.memory / 6).max(1 << 10);
+        let buffer = (self.memory / 6).clamp(1 << 10, LARGEST_BUFFER);
         Sizes {
             buffer,
             cache: self.memory / 2,

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use crate::LsmError;
 use crate::cache::ThroughCache;
-use crate::memtable::{FrozenMemtable, Memtable};
+use crate::memtable::{FrozenMemtable, Memtable, Place};
 use crate::merge::{Cursor, Merge};
 use crate::run::RunCursor;
 
@@ -15,7 +15,7 @@ const BATCH: usize = 64;
 pub(crate) struct BufferCursor<'a> {
     memtable: &'a Memtable,
     /// The next entries, the first one last.
-    batch: Vec<u32>,
+    batch: Vec<Place>,
 }
 
 impl<'a> BufferCursor<'a> {
@@ -34,13 +34,13 @@ impl<'a> BufferCursor<'a> {
 /// A place in a full buffer.
 pub(crate) struct FrozenCursor<'a> {
     memtable: &'a FrozenMemtable,
-    rest: &'a [u32],
+    rest: &'a [Place],
 }
 
 impl<'a> FrozenCursor<'a> {
     pub(crate) fn seek(memtable: &'a FrozenMemtable, start: &[u8]) -> Self {
         let order = memtable.order();
-        let at = order.partition_point(|&number| memtable.key(number) < start);
+        let at = order.partition_point(|&place| memtable.key(place) < start);
         Self { memtable, rest: &order[at..] }
     }
 }
@@ -55,16 +55,16 @@ pub(crate) enum Source<'a> {
 impl Cursor for Source<'_> {
     fn key(&self) -> Option<&[u8]> {
         match self {
-            Self::Buffer(cursor) => cursor.batch.last().map(|&number| cursor.memtable.key(number)),
-            Self::Frozen(cursor) => cursor.rest.first().map(|&number| cursor.memtable.key(number)),
+            Self::Buffer(cursor) => cursor.batch.last().map(|&place| cursor.memtable.key(place)),
+            Self::Frozen(cursor) => cursor.rest.first().map(|&place| cursor.memtable.key(place)),
             Self::Run(cursor) => cursor.key(),
         }
     }
 
     fn value(&self) -> Option<&[u8]> {
         match self {
-            Self::Buffer(cursor) => cursor.batch.last().and_then(|&number| cursor.memtable.value(number)),
-            Self::Frozen(cursor) => cursor.rest.first().and_then(|&number| cursor.memtable.value(number)),
+            Self::Buffer(cursor) => cursor.batch.last().and_then(|&place| cursor.memtable.value(place)),
+            Self::Frozen(cursor) => cursor.rest.first().and_then(|&place| cursor.memtable.value(place)),
             Self::Run(cursor) => cursor.value(),
         }
     }
@@ -72,10 +72,10 @@ impl Cursor for Source<'_> {
     fn advance(&mut self) -> Result<(), LsmError> {
         match self {
             Self::Buffer(cursor) => {
-                if let Some(number) = cursor.batch.pop()
+                if let Some(place) = cursor.batch.pop()
                     && cursor.batch.is_empty()
                 {
-                    cursor.fill(Bound::Excluded(cursor.memtable.key(number)));
+                    cursor.fill(Bound::Excluded(cursor.memtable.key(place)));
                 }
                 Ok(())
             }

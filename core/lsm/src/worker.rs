@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::compaction::{Compaction, Older, Surroundings, compact};
 use crate::memtable::FrozenMemtable;
 use crate::options::Sizes;
@@ -138,8 +140,9 @@ impl Thread {
     fn flush(&mut self, flush: &Flush) -> Result<Option<TableView>, LsmError> {
         let Flush { memtable, sequence, older } = flush;
         let mut writer: Option<TableWriter> = None;
-        for &number in memtable.order() {
-            let (key, hash, value) = (memtable.key(number), memtable.hash(number), memtable.value(number));
+        for &place in memtable.order() {
+            let (key, value) = (memtable.key(place), memtable.value(place));
+            let hash = xxh3_64(key);
             if value.is_none() && !older.may_contain(key, hash) {
                 continue;
             }
