@@ -154,3 +154,51 @@ pub(crate) fn compact(
     }
     Ok(done)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::KeyGroups;
+    use crate::cache::BlockCache;
+    use crate::table::WriterOptions;
+
+    fn table(folder: &Path, name: &str, level: usize, entries: &[(&[u8], Option<&[u8]>)]) -> TableView {
+        let options = WriterOptions { name: name.to_owned(), level, sequence: 0, block_size: 64 };
+        let mut writer = TableWriter::create(folder, options).unwrap();
+        for (key, value) in entries {
+            writer.add(key, xxh3_64(key), *value).unwrap();
+        }
+        TableView::whole(Arc::new(writer.finish().unwrap()), KeyGroups::ALL)
+    }
+
+    #[test]
+    fn a_tombstone_of_an_overlapped_file_stays_while_a_deeper_level_has_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut levels, mut cache) = (Levels::default(), BlockCache::default());
+        for name in ["1", "2", "3", "4"] {
+            levels.add(table(folder.path(), name, 0, &[(b"00b", Some(b"new"))]), &mut cache);
+        }
+        levels.add(table(folder.path(), "5", 1, &[(b"00a", Some(b"old")), (b"00z", None)]), &mut cache);
+        levels.add(table(folder.path(), "6", 2, &[(b"00z", Some(b"deleted"))]), &mut cache);
+        let sizes = crate::Options::new("p", KeyGroups::ALL).sizes();
+        let compaction = Picker::default().pick(&levels, &sizes).unwrap();
+        assert_eq!((compaction.runs.len(), compaction.level), (5, 1));
+        assert!(compaction.older.may_contain(b"00z", xxh3_64(b"00z")));
+        assert!(!compaction.older.may_contain(b"00a", xxh3_64(b"00a")));
+    }
+
+    #[test]
+    fn the_files_of_a_full_level_have_their_turn_one_after_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut levels, mut cache) = (Levels::default(), BlockCache::default());
+        for (name, key) in [("1", b"00a"), ("2", b"00b"), ("3", b"00c")] {
+            levels.add(table(folder.path(), name, 1, &[(key, Some(b"value"))]), &mut cache);
+        }
+        let sizes = Sizes { level_one: 1, ..crate::Options::new("p", KeyGroups::ALL).sizes() };
+        let mut picker = Picker::default();
+        let mut next = || picker.pick(&levels, &sizes).unwrap().runs[0][0].smallest().to_vec();
+        assert_eq!([next(), next(), next(), next()], [b"00a", b"00b", b"00c", b"00a"]);
+    }
+}
