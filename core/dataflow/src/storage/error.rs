@@ -22,7 +22,8 @@ pub enum StorageErrorKind {
     InvalidUri,
     /// Nobody here serves the scheme. Who: whoever configured it.
     UnsupportedScheme,
-    /// There is no such file. What now: use an older snapshot.
+    /// There is no such file; when it is written: its folder is gone, or cannot be made. What now: use an older snapshot; take the next
+    /// one, which makes the folder again.
     NotFound,
     /// The file ends before what was asked for. What now: use an older snapshot.
     Truncated,
@@ -89,11 +90,14 @@ impl StorageErrorKind {
         }
     }
 
-    fn remedy(self) -> &'static str {
+    fn remedy(self, operation: &str) -> &'static str {
         match self {
             StorageErrorKind::InvalidUri => "expected e.g. file:///var/lib/weir/checkpoints",
             StorageErrorKind::UnsupportedScheme => {
                 "this version of Weir keeps state in file:// only; name a folder that all machines mount"
+            }
+            StorageErrorKind::NotFound if operation != "reading" => {
+                "its folder was removed meanwhile, or cannot be made there"
             }
             StorageErrorKind::NotFound => {
                 "it was removed, or was written on a machine whose folder is not mounted here"
@@ -118,7 +122,7 @@ impl StorageErrorKind {
 impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let StorageError { kind, operation, uri, detail } = self;
-        write!(f, "{operation} {uri} failed: {detail}; {}", kind.remedy())
+        write!(f, "{operation} {uri} failed: {detail}; {}", kind.remedy(operation))
     }
 }
 

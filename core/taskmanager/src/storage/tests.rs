@@ -158,6 +158,18 @@ fn files_that_are_cut_off_or_gone_are_told_apart() {
 }
 
 #[test]
+fn a_folder_that_is_removed_while_a_file_is_written_fails_the_file_and_is_made_again() {
+    let fixture = Fixture::new();
+    let mut file = fixture.client().create(&fixture.uri("chk-1/state")).unwrap();
+    fs::remove_dir_all(fixture.path("chk-1")).unwrap();
+    file.write(b"content").unwrap();
+    let error = file.finish().unwrap_err();
+    assert!(error.kind() == StorageErrorKind::NotFound && error.to_string().contains("its folder"), "{error}");
+    fixture.write("chk-1/state", b"again");
+    assert_eq!(fixture.read("chk-1/state", 0, 5).unwrap(), b"again");
+}
+
+#[test]
 fn places_where_no_file_can_be_are_told_apart() {
     let fixture = Fixture::new();
     fixture.write("file", b"");

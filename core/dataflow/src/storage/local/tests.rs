@@ -49,6 +49,20 @@ fn a_file_that_is_dropped_leaves_nothing_and_one_that_is_replaced_stays_whole() 
 }
 
 #[test]
+fn a_folder_that_is_removed_while_a_file_is_written_fails_the_file_and_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let uri = uri(folder.path(), "chk-1/state");
+    let mut file = LocalFiles.create(&uri).unwrap();
+    fs::remove_dir_all(folder.path().join("chk-1")).unwrap();
+    file.write(b"content").unwrap();
+    let error = file.finish().unwrap_err();
+    assert_eq!(error.kind(), StorageErrorKind::NotFound);
+    assert!(error.to_string().contains("its folder was removed"), "{error}");
+    LocalFiles.create(&uri).unwrap().finish().unwrap();
+    assert!(LocalFiles.read(&uri, 0, 0).unwrap().is_empty());
+}
+
+#[test]
 fn what_goes_beyond_the_end_is_truncated_however_large_it_claims_to_be() {
     let folder = tempfile::tempdir().unwrap();
     let uri = uri(folder.path(), "state");
