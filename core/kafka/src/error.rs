@@ -10,7 +10,9 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum KafkaError {
     /// The list of servers cannot be used.
-    #[error("Kafka servers {given:?}: {reason}; expected host:port, several separated by commas, for example broker1:9092,broker2:9092")]
+    #[error(
+        "Kafka servers {given:?}: {reason}; expected host:port, several separated by commas, for example broker1:9092,broker2:9092"
+    )]
     Servers {
         /// As it was given.
         given: String,
@@ -18,7 +20,9 @@ pub enum KafkaError {
         reason: String,
     },
     /// No broker answered.
-    #[error("no Kafka broker answered at {servers}: {reason}. Is a broker running there, and can it be reached from this machine?")]
+    #[error(
+        "no Kafka broker answered at {servers}: {reason}. Is a broker running there, and can it be reached from this machine?"
+    )]
     Unreachable {
         /// The servers that were tried.
         servers: String,
@@ -74,7 +78,9 @@ pub enum KafkaError {
         last: Box<KafkaError>,
     },
     /// There is no such topic.
-    #[error("Kafka at {servers} has no topic {topic:?}. Create it, correct its name, or check that this user may describe it")]
+    #[error(
+        "Kafka at {servers} has no topic {topic:?}. Create it, correct its name, or check that this user may describe it"
+    )]
     NoTopic {
         /// Its name.
         topic: String,

@@ -9,10 +9,14 @@ use super::{Compression, HEADER, MAGIC, at, attribute, varint};
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum BatchError {
     /// The format before Kafka 0.11.
-    #[error("the records are in message format {0}; only format 2 (Kafka 0.11 and newer) is read. Have the topic's old segments expire or be rewritten")]
+    #[error(
+        "the records are in message format {0}; only format 2 (Kafka 0.11 and newer) is read. Have the topic's old segments expire or be rewritten"
+    )]
     Format(u8),
     /// The checksum is wrong.
-    #[error("the checksum of a record batch is {found:#010x}, expected is {expected:#010x}: the batch was damaged on its way or on the broker's disk")]
+    #[error(
+        "the checksum of a record batch is {found:#010x}, expected is {expected:#010x}: the batch was damaged on its way or on the broker's disk"
+    )]
     Checksum {
         /// Of the bytes that are there.
         found: u32,
@@ -127,6 +131,11 @@ impl Batch {
     /// Bytes it takes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
         HEADER + self.records.len()
+    }
+
+    /// Whether all its records have been read.
+    pub(crate) fn is_read(&self) -> bool {
+        self.left == 0
     }
 
     /// The next record.

@@ -77,11 +77,8 @@ impl BatchBuilder {
 
     fn body_len(&self, record: &OutgoingRecord<'_>) -> usize {
         let delta = if self.count == 0 { 0 } else { record.timestamp.wrapping_sub(self.first_timestamp) };
-        let headers: usize = record
-            .headers
-            .iter()
-            .map(|(name, value)| bytes_len(Some(name.as_bytes())) + bytes_len(Some(value)))
-            .sum();
+        let headers: usize =
+            record.headers.iter().map(|(name, value)| bytes_len(Some(name.as_bytes())) + bytes_len(Some(value))).sum();
         1 + varint::len(delta)
             + varint::len(i64::from(self.count))
             + bytes_len(record.key)

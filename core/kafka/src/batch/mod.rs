@@ -6,7 +6,7 @@ mod encode;
 mod varint;
 
 pub use compression::Compression;
-pub(crate) use decode::{Batch, BatchError, Batches, Headers, RecordView};
+pub(crate) use decode::{Batch, BatchError, Batches, RecordView};
 pub(crate) use encode::{BatchBuilder, Origin, OutgoingRecord};
 
 /// Bytes before the first record.

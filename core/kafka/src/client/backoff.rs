@@ -66,7 +66,10 @@ mod tests {
     #[test]
     fn it_gives_up_after_the_limit_and_at_once_when_trying_again_cannot_help() {
         let error = Backoff::new().failed("reading", Duration::ZERO, gone()).unwrap_err();
-        assert!(error.to_string().contains("reading did not work for 0 s; the last failure: Kafka broker b:1: gone"), "{error}");
+        assert!(
+            error.to_string().contains("reading did not work for 0 s; the last failure: Kafka broker b:1: gone"),
+            "{error}"
+        );
         let hopeless = KafkaError::Setting("no".to_owned());
         assert_eq!(Backoff::new().failed("it", Duration::MAX, hopeless).unwrap_err().to_string(), "no");
     }

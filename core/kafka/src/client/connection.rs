@@ -107,7 +107,9 @@ impl Connection {
         let length = i32::from_be_bytes(length);
         let length = usize::try_from(length).ok().filter(|length| (4..=LARGEST_ANSWER).contains(length));
         let length = length.ok_or_else(|| {
-            self.incomprehensible("what it sent is no answer of a Kafka broker. Is this a PLAINTEXT listener of Kafka?".to_owned())
+            self.incomprehensible(
+                "what it sent is no answer of a Kafka broker. Is this a PLAINTEXT listener of Kafka?".to_owned(),
+            )
         })?;
         let mut body = vec![0; length];
         self.read(&mut body, limit)?;
@@ -168,4 +170,3 @@ fn connect(address: &Address, timeout: Duration) -> Result<TcpStream, String> {
     }
     Err(failure)
 }
-

@@ -20,7 +20,6 @@ use kafka_protocol::messages::{MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 pub use cluster::Cluster;
-pub(crate) use metadata::Topics;
 pub use offsets::OffsetAt;
 pub use transactions::{ProducerIdentity, TransactionState};
 
@@ -87,33 +86,24 @@ impl Client {
 
     /// Asks the broker.
     pub(crate) fn call<R: Spoken>(&mut self, broker: i32, request: &R) -> Result<R::Response, KafkaError> {
-        let answer = self.connection(broker)?.call(request);
-        self.keep_if_sound(broker, answer)
-    }
-
-    /// The connection to a broker. When it fails, [`disconnect`](Self::disconnect) has to be called.
-    pub(crate) fn connection(&mut self, broker: i32) -> Result<&mut Connection, KafkaError> {
-        if !self.connections.contains_key(&broker) {
-            let address = self.brokers.get(&broker).ok_or_else(|| KafkaError::Connection {
-                broker: format!("{broker}"),
-                reason: "its address is not known; it may be down".to_owned(),
-            })?;
-            let connection = Connection::open(address, &self.cluster)?;
+        let mut connection = match self.connections.remove(&broker) {
+            Some(connection) => connection,
+            None => self.open(broker)?,
+        };
+        let answer = connection.call(request);
+        if !matches!(answer, Err(KafkaError::Connection { .. } | KafkaError::Protocol { .. })) {
             self.connections.insert(broker, connection);
         }
-        Ok(self.connections.get_mut(&broker).expect("it was put there if it was not"))
-    }
-
-    /// Forgets a connection that failed.
-    pub(crate) fn disconnect(&mut self, broker: i32) {
-        self.connections.remove(&broker);
-    }
-
-    fn keep_if_sound<T>(&mut self, broker: i32, answer: Result<T, KafkaError>) -> Result<T, KafkaError> {
-        if matches!(answer, Err(KafkaError::Connection { .. } | KafkaError::Protocol { .. })) {
-            self.disconnect(broker);
-        }
         answer
+    }
+
+    /// A new connection to a broker.
+    pub(crate) fn open(&self, broker: i32) -> Result<Connection, KafkaError> {
+        let address = self.brokers.get(&broker).ok_or_else(|| KafkaError::Connection {
+            broker: format!("{broker}"),
+            reason: "its address is not known; it may be down".to_owned(),
+        })?;
+        Connection::open(address, &self.cluster)
     }
 
     /// Asks any broker: one there is a connection to, one that is known, or one of the bootstrap servers.

@@ -111,6 +111,7 @@ fn by_topic(partitions: &[TopicPartition], timestamp: i64) -> Vec<ListOffsetsTop
             .with_timestamp(timestamp);
         topics.entry(&one.topic).or_default().push(asked);
     }
-    let topic = |(name, partitions)| ListOffsetsTopic::default().with_name(topic_name(name)).with_partitions(partitions);
+    let topic =
+        |(name, partitions)| ListOffsetsTopic::default().with_name(topic_name(name)).with_partitions(partitions);
     topics.into_iter().map(topic).collect()
 }

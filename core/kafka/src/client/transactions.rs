@@ -140,8 +140,7 @@ impl Client {
 
     /// The transactional ids of all open transactions of the cluster that this user may see.
     pub fn open_transactions(&mut self) -> Result<Vec<String>, KafkaError> {
-        let request =
-            ListTransactionsRequest::default().with_state_filters(vec![StrBytes::from_static_str("Ongoing")]);
+        let request = ListTransactionsRequest::default().with_state_filters(vec![StrBytes::from_static_str("Ongoing")]);
         self.retrying("listing transactions", |client| {
             client.find_brokers()?;
             let mut ids = Vec::new();
