@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 
 use hashbrown::HashTable;
 
-/// What the hash table and the list of entries take per entry, in bytes.
-const PER_ENTRY: usize = 16;
+/// What the hash table, the list of entries and their order take per entry, in bytes.
+const PER_ENTRY: usize = 20;
 /// What a key in the tree takes beside its bytes, in bytes.
 const PER_ORDERED: usize = 48;
 /// The value's length of a deleted key.
@@ -248,7 +248,7 @@ pub(crate) struct FrozenMemtable {
 impl FrozenMemtable {
     /// What it takes in memory, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.entries.bytes() + self.order.get().map_or(0, |order| 4 * order.len())
+        self.entries.bytes()
     }
 
     /// The entry of `key`, whose hash is `hash`: its value, or that it was deleted.

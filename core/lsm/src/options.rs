@@ -14,7 +14,7 @@ pub struct Options {
     pub prefix: String,
     /// The key groups of the task. Keys of other groups are refused.
     pub key_groups: KeyGroups,
-    /// What write buffers and cached blocks may take together, in bytes. Indexes and filters of the files, about 1.5 % of the state
+    /// What write buffers and cached blocks may take together, in bytes. Indexes and filters of the files, about 2 % of the state
     /// on disk with entries of 100 bytes, are taken off what the cache may use.
     pub memory: usize,
     /// About how large a block is, in bytes: what is read from disk for one entry.
@@ -22,9 +22,10 @@ pub struct Options {
 }
 
 impl Options {
-    /// 128 MiB of memory, blocks of 16 KiB.
+    /// 128 MiB of memory, blocks of 4 KiB: state is mostly read one key at a time, and what is not cached has to be read and checked
+    /// by the block.
     pub fn new(prefix: impl Into<String>, key_groups: KeyGroups) -> Self {
-        Self { prefix: prefix.into(), key_groups, memory: 128 * MIB, block_size: 16 << 10 }
+        Self { prefix: prefix.into(), key_groups, memory: 128 * MIB, block_size: 4 << 10 }
     }
 
     pub(crate) fn check(&self) -> Result<(), LsmError> {

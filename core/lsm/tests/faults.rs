@@ -62,12 +62,12 @@ fn reads_right_or_fails(store: &Store, count: u32) -> Result<(), LsmError> {
 
 #[test]
 fn a_flipped_byte_anywhere_in_a_file_is_an_error_or_has_no_effect() {
-    const COUNT: u32 = 60;
+    const COUNT: u32 = 40;
     let folder = tempfile::tempdir().unwrap();
     let good = write_file(folder.path(), COUNT);
     let path = folder.path().join("damaged.sst");
     for at in 0..good.len() {
-        for mask in [0x01, 0x80, 0xff] {
+        for mask in [1 << (at % 8), 0xff] {
             let mut bytes = good.clone();
             bytes[at] ^= mask;
             fs::write(&path, &bytes).unwrap();

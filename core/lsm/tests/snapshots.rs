@@ -114,6 +114,8 @@ fn a_snapshot_holds_its_moment_while_the_store_goes_on_and_even_after_it_went() 
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::open(folder.path().join("store"), options("a", 0, 0)).unwrap();
     fill(&mut store, 3000, b"before");
+    // A task is built on one thread and runs on another.
+    let mut store = thread::spawn(move || store).join().unwrap();
     let pending = store.snapshot().unwrap();
     let uploader = thread::spawn(move || pending.wait().unwrap());
     fill(&mut store, 3000, b"after");
