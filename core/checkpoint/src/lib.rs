@@ -13,6 +13,8 @@ mod metadata;
 mod options;
 mod schema;
 mod snapshot;
+#[cfg(test)]
+mod testing;
 mod uri;
 mod view;
 

@@ -63,8 +63,9 @@ pub struct CheckpointTrigger {
     pub kind: CheckpointKind,
     /// What tasks with several inputs do.
     pub alignment: Alignment,
-    /// Whether no file of an earlier checkpoint may be part of it.
-    pub full: bool,
+    /// The complete checkpoint whose files may be part of it; those of all others may be removed while it is under way. `None`:
+    /// everything is written anew.
+    pub base: Option<u64>,
     /// URI of the folder for what belongs to this checkpoint alone; `None`: everything is inline.
     pub directory: Option<String>,
     /// URI of the folder for files that later checkpoints may share. `None`: there is none, so nothing can be shared.

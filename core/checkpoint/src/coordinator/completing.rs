@@ -1,6 +1,6 @@
 //! Writes metadata and completes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use weir_model::{Committable, OperatorId};
@@ -129,20 +129,14 @@ impl CheckpointCoordinator {
         match trigger.kind {
             CheckpointKind::Savepoint => self.retention.protect(&completed),
             CheckpointKind::Checkpoint => {
-                self.full = false;
-                let in_use = self.files_in_use();
-                let gone = self.retention.add(completed.clone(), self.last_id, &in_use, out);
+                let gone = self.retention.add(completed.clone(), self.last_id, out);
                 gone.into_iter().for_each(|id| self.statistics.discarded(id));
             }
             // Should the job not stop after all, it goes on from here, as its output is visible.
             CheckpointKind::Suspend | CheckpointKind::Drain => self.retention.add_foreign(completed.clone()),
         }
+        self.retention.settle(self.oldest_pending(), out);
         self.answer_completed(&completed, trigger.kind, request, out);
-    }
-
-    /// Files that acknowledgements of checkpoints under way refer to.
-    fn files_in_use(&self) -> BTreeSet<Arc<str>> {
-        self.pending.values().flat_map(Pending::snapshots).flat_map(|snapshot| snapshot.files()).cloned().collect()
     }
 
     /// Gives up older checkpoints: nobody needs them any more. Savepoints go on.

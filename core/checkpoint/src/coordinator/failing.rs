@@ -67,12 +67,17 @@ impl Aborted {
 }
 
 impl CheckpointCoordinator {
+    pub(super) fn oldest_pending(&self) -> Option<u64> {
+        self.pending.first_key_value().map(|(&id, _)| id)
+    }
+
     pub(super) fn abort(&mut self, checkpoint: u64, cause: Cause, reason: &str, out: &mut Effects) {
         let Some(pending) = self.pending.remove(&checkpoint) else { return };
         let (kind, directory) = (pending.trigger.kind, pending.trigger.directory.clone());
         out.push(CheckpointEffect::Aborted { checkpoint, reason: reason.to_owned() });
         let snapshots = pending.snapshots().cloned().collect();
         self.retention.discard(snapshots, directory.as_deref(), self.last_id, out);
+        self.retention.settle(self.oldest_pending(), out);
         self.aborted.add(checkpoint, directory);
         let mut view = pending.view;
         view.status = CheckpointStatus::Failed { at: self.now, reason: reason.to_owned() };

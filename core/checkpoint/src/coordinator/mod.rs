@@ -14,6 +14,8 @@ mod requests;
 mod retention;
 mod statistics;
 mod tasks;
+#[cfg(test)]
+mod tests;
 
 mod triggering;
 
@@ -57,8 +59,6 @@ pub struct CheckpointCoordinator {
     failures: FailureCount,
     output: Output,
     retention: Retention,
-    /// Whether nothing may be shared with what the job was started from.
-    full: bool,
     statistics: Statistics,
 }
 
@@ -84,7 +84,6 @@ impl CheckpointCoordinator {
             failures: FailureCount::default(),
             output: Output::default(),
             retention,
-            full: false,
             statistics: Statistics::new(options.history_size),
             job,
             options,

@@ -33,10 +33,7 @@ impl CheckpointCoordinator {
         self.output.restart_with(committables);
         self.statistics.restored(&checkpoint, self.now);
         match mode {
-            RestoreMode::NoClaim => {
-                self.full = true;
-                self.retention.add_foreign(checkpoint);
-            }
+            RestoreMode::NoClaim => self.retention.add_foreign(checkpoint),
             RestoreMode::Claim => self.retention.add_claimed(checkpoint),
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! Complete checkpoints and their files: which are kept, which are removed, and when it is safe to.
 //!
-//! Of a checkpoint that is not kept any more first the metadata goes, so that none is ever there whose files are not. What is in
-//! its own folder goes with it. A file that checkpoints share goes when none that is kept refers to it and a checkpoint has completed
-//! that began after that: until then a task may not know yet that it must not refer to the file again.
+//! Of a checkpoint that is not kept any more first the metadata goes, so that none is ever there whose files are not. The rest goes
+//! when no checkpoint that is kept refers to it and none is under way that began before that: one that begins later is told of a
+//! newer base.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -28,8 +28,8 @@ pub(super) struct Retention {
     foreign: BTreeSet<String>,
     /// Files outside the job's folder that belong to it.
     claimed: BTreeSet<Arc<str>>,
-    /// To be removed when no task can refer to it any more.
-    retiring: Vec<Retiring>,
+    /// To be removed when nothing can refer to it any more, with the last checkpoint that may.
+    retiring: BTreeMap<Removal, u64>,
     last_removal: u64,
     /// Removals that are not done, with the number of attempts.
     under_way: BTreeMap<u64, (Vec<Removal>, u32)>,
@@ -53,13 +53,6 @@ enum Owner {
     Foreign,
 }
 
-#[derive(Debug)]
-struct Retiring {
-    item: Removal,
-    /// A checkpoint with a greater number must have completed.
-    after: u64,
-}
-
 impl Kept {
     fn new(checkpoint: CompletedCheckpoint, owner: Owner) -> Self {
         Self { files: checkpoint.metadata.files(), checkpoint, owner, unreadable: None }
@@ -78,7 +71,7 @@ impl Retention {
             kept: VecDeque::new(),
             foreign: BTreeSet::new(),
             claimed: BTreeSet::new(),
-            retiring: Vec::new(),
+            retiring: BTreeMap::new(),
             last_removal: 0,
             under_way: BTreeMap::new(),
             failed: Vec::new(),
@@ -119,16 +112,15 @@ impl Retention {
         self.foreign.extend(checkpoint.directory.clone());
     }
 
-    /// Takes in a checkpoint that is complete and lets older ones go. `last_id`: the last that has begun. `in_use`: files that those
-    /// under way refer to. Gives the numbers of those that are gone.
-    pub(super) fn add(
-        &mut self,
-        checkpoint: CompletedCheckpoint,
-        last_id: u64,
-        in_use: &BTreeSet<Arc<str>>,
-        out: &mut Effects,
-    ) -> Vec<u64> {
-        let completed = checkpoint.metadata.checkpoint;
+    /// The checkpoint whose files the next one may refer to.
+    pub(super) fn base(&self) -> Option<u64> {
+        let newest = self.kept.iter().rev().find(|kept| kept.unreadable.is_none())?;
+        (newest.owner != Owner::Foreign).then(|| newest.id())
+    }
+
+    /// Takes in a checkpoint that is complete and lets older ones go. `last_id`: the last that has begun. Gives the numbers of those
+    /// that are gone.
+    pub(super) fn add(&mut self, checkpoint: CompletedCheckpoint, last_id: u64, out: &mut Effects) -> Vec<u64> {
         self.kept.push_back(Kept::new(checkpoint, Owner::Job));
         let readable = self.kept.iter().filter(|kept| kept.unreadable.is_none()).count();
         let mut surplus = readable.saturating_sub(self.limit);
@@ -138,47 +130,53 @@ impl Retention {
             !goes
         });
         self.kept = kept;
-        let mut items = Vec::new();
-        for gone in &gone {
-            self.retire(gone, last_id, in_use, &mut items);
-        }
-        self.settle(completed, in_use, &mut items);
         for (items, attempts) in std::mem::take(&mut self.failed) {
             self.remove(items, attempts, out);
         }
-        self.remove(items, 0, out);
-        gone.iter().filter(|gone| gone.owner != Owner::Foreign).map(Kept::id).collect()
+        self.retire(&gone, last_id, out)
     }
 
-    /// Lets go of one that is not kept any more.
-    fn retire(&mut self, gone: &Kept, last_id: u64, in_use: &BTreeSet<Arc<str>>, items: &mut Vec<Removal>) {
-        let Some(directory) = gone.checkpoint.directory.as_deref().filter(|_| gone.owner != Owner::Foreign) else {
-            return;
-        };
-        items.push(Removal::File(join(directory, METADATA_FILE)));
-        let at_once = gone.owner == Owner::Job && !self.refers_into(directory, in_use);
-        let elsewhere = |file: &&Arc<str>| !at_once || relative(file, directory).is_none();
-        let files = gone.files.iter().filter(|file| !self.is_kept(file) && self.is_ours(file)).filter(elsewhere);
-        let files: Vec<_> = files.map(|file| Removal::File(file.to_string())).collect();
-        self.retiring.extend(files.into_iter().map(|item| Retiring { item, after: last_id }));
-        let item = Removal::Directory(directory.to_owned());
-        if at_once { items.push(item) } else { self.retiring.push(Retiring { item, after: last_id }) }
+    /// Lets go of those that are not kept. Gives the numbers of those that are gone.
+    fn retire(&mut self, gone: &VecDeque<Kept>, last_id: u64, out: &mut Effects) -> Vec<u64> {
+        let mut ids = Vec::new();
+        let mut metadata = Vec::new();
+        for gone in gone.iter().filter(|gone| gone.owner != Owner::Foreign) {
+            ids.push(gone.id());
+            let Some(directory) = gone.checkpoint.directory.as_deref() else { continue };
+            metadata.push(Removal::File(join(directory, METADATA_FILE)));
+            let shared = gone.files.iter().filter(|file| relative(file, directory).is_none() && self.is_ours(file));
+            let shared: Vec<_> = shared.map(|file| Removal::File(file.to_string())).collect();
+            let items = shared.into_iter().chain([Removal::Directory(directory.to_owned())]);
+            self.retiring.extend(items.map(|item| (item, last_id)));
+        }
+        self.remove(metadata, 0, out);
+        ids
     }
 
-    /// Removes what no task can refer to any more, now that `completed` is complete.
-    fn settle(&mut self, completed: u64, in_use: &BTreeSet<Arc<str>>, items: &mut Vec<Removal>) {
-        let (due, retiring): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.retiring).into_iter().partition(|retiring| retiring.after < completed);
-        self.retiring = retiring;
-        for retiring in due {
-            match &retiring.item {
+    /// Removes what nothing can refer to any more. `oldest`: the oldest checkpoint under way.
+    pub(super) fn settle(&mut self, oldest: Option<u64>, out: &mut Effects) {
+        let may_be_used = |last: u64| oldest.is_some_and(|oldest| oldest <= last);
+        let mut items = Vec::new();
+        let (files, directories): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.retiring).into_iter().partition(|(item, _)| matches!(item, Removal::File(_)));
+        for (item, last) in files {
+            match &item {
                 // Whoever refers to it will retire it again.
                 Removal::File(file) if self.is_kept(file) => {}
-                Removal::File(file) if in_use.contains(file.as_str()) => self.retiring.push(retiring),
-                Removal::Directory(directory) if self.refers_into(directory, in_use) => self.retiring.push(retiring),
-                Removal::File(_) | Removal::Directory(_) => items.push(retiring.item),
+                _ if may_be_used(last) => drop(self.retiring.insert(item, last)),
+                _ => items.push(item),
             }
         }
+        for (item, last) in directories {
+            let Removal::Directory(directory) = &item else { continue };
+            let inside = |item: &Removal| matches!(item, Removal::File(file) if relative(file, directory).is_some());
+            if may_be_used(last) || self.refers_into(directory) || self.retiring.keys().any(inside) {
+                self.retiring.insert(item, last);
+            } else {
+                items.push(item);
+            }
+        }
+        self.remove(items, 0, out);
     }
 
     /// Lets go of what a checkpoint wrote that was given up.
@@ -192,39 +190,30 @@ impl Retention {
         for file in snapshots.iter().flat_map(TaskSnapshot::files) {
             let own = directory.is_some_and(|directory| relative(file, directory).is_some());
             if !own && self.is_ours(file) && !self.is_kept(file) {
-                self.retiring.push(Retiring { item: Removal::File(file.to_string()), after: last_id });
+                self.retiring.insert(Removal::File(file.to_string()), last_id);
             }
         }
         self.remove(directory.map(|uri| Removal::Directory(uri.to_owned())).into_iter().collect(), 0, out);
     }
 
-    /// The job has ended. Gives the numbers of checkpoints that are gone.
+    /// The job has ended, nothing is under way. Gives the numbers of checkpoints that are gone.
     pub(super) fn end(&mut self, remove: bool, for_good: bool, out: &mut Effects) -> Vec<u64> {
-        let mut items = Vec::new();
         let mut gone = Vec::new();
         if remove {
             let (owned, foreign) =
                 std::mem::take(&mut self.kept).into_iter().partition(|kept| kept.owner != Owner::Foreign);
             self.kept = foreign;
-            let owned: VecDeque<Kept> = owned;
-            for kept in &owned {
-                self.retire(kept, 0, &BTreeSet::new(), &mut items);
-            }
-            gone.extend(owned.iter().map(Kept::id));
+            gone = self.retire(&owned, 0, out);
         }
         if for_good {
-            // No task is left that could refer to anything.
-            self.settle(u64::MAX, &BTreeSet::new(), &mut items);
+            self.settle(None, out);
         }
-        if remove && !items.is_empty() {
-            // What is left in it are empty folders, unless somebody has put a savepoint there.
-            let directory = self
-                .directory
-                .iter()
-                .filter(|uri| !self.foreign.iter().any(|foreign| relative(foreign, uri).is_some()));
-            items.extend(directory.map(|uri| Removal::Directory(uri.clone())));
+        // What is left in it are empty folders, unless somebody has put a savepoint there.
+        let empty = |uri: &&String| !self.foreign.iter().any(|foreign| relative(foreign, uri).is_some());
+        let directory = self.directory.iter().filter(empty).map(|uri| Removal::Directory(uri.clone())).collect();
+        if remove && !out.is_empty() {
+            self.remove(directory, 0, out);
         }
-        self.remove(items, 0, out);
         gone
     }
 
@@ -250,10 +239,9 @@ impl Retention {
         self.kept.iter().any(|kept| kept.files.contains(file))
     }
 
-    /// Whether anything refers to a file in the folder.
-    fn refers_into(&self, directory: &str, in_use: &BTreeSet<Arc<str>>) -> bool {
-        let kept = self.kept.iter().flat_map(|kept| &kept.files);
-        kept.chain(in_use).any(|file| relative(file, directory).is_some())
+    /// Whether a checkpoint that is kept refers to a file in the folder.
+    fn refers_into(&self, directory: &str) -> bool {
+        self.kept.iter().flat_map(|kept| &kept.files).any(|file| relative(file, directory).is_some())
     }
 
     /// Whether the file is the job's to remove.

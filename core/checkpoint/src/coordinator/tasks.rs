@@ -68,6 +68,7 @@ impl CheckpointCoordinator {
             if let Some(directory) = self.aborted.directory(checkpoint) {
                 self.output.add(task, checkpoint, committables);
                 self.retention.discard(decoded.ok().into_iter().collect(), directory, self.last_id, out);
+                self.retention.settle(self.oldest_pending(), out);
             }
             return;
         };
