@@ -4,6 +4,7 @@
 //! Never does I/O, never reads a clock. The JobMaster, the driver of embedded runs and the simulation feed the coordinator;
 //! tasks make snapshots of the types here; tools read metadata with it.
 
+mod assign;
 mod codec;
 mod completed;
 mod coordinator;
@@ -18,6 +19,7 @@ mod testing;
 mod uri;
 mod view;
 
+pub use assign::{AssignError, Assignment, assign};
 pub use codec::{DecodeError, FORMAT_VERSION, MetadataError};
 pub use completed::{CompletedCheckpoint, RestoreMode, RestorePoint};
 pub use coordinator::CheckpointCoordinator;
@@ -25,7 +27,7 @@ pub use event::{Acknowledgement, CheckpointEffect, CheckpointEvent, Removal, Req
 pub use job::{CheckpointJob, JobVertexState, VertexInput};
 pub use metadata::{CheckpointMetadata, OperatorMetadata, SubtaskState};
 pub use options::{CheckpointMode, CheckpointOptions, Externalized};
-pub use schema::{Field, Schema, Variant};
+pub use schema::{Field, Schema, SchemaBuilder, Variant};
 pub use snapshot::{
     Column, FileSlice, GroupSlice, ListSnapshot, Location, OperatorSnapshot, Redistribution, StateKind, TableSnapshot,
     TaskSnapshot,

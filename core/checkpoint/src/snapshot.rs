@@ -3,6 +3,7 @@
 //! State lies in tables (rows by key, grouped by key group) and in lists (items without a key). Both may be inline, when they are
 //! small, or slices of files.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use weir_model::OperatorId;
@@ -100,6 +101,8 @@ pub struct ListSnapshot {
     pub lengths: Vec<u32>,
     /// Where they are, one after the other.
     pub location: Location,
+    /// Which of them are meant: all in a snapshot; in what a task restores perhaps only some, because others get the rest.
+    pub items: Range<u32>,
 }
 
 /// How the items of a list find their subtasks.

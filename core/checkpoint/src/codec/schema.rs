@@ -61,6 +61,10 @@ pub(crate) fn write_schema(schema: &Schema, out: &mut Writer) {
             out.byte(16);
             out.text(name);
         }
+        Schema::Framed(name) => {
+            out.byte(17);
+            out.text(name);
+        }
     }
 }
 
@@ -110,6 +114,7 @@ fn nested(reader: &mut Reader<'_>, depth: u32) -> Result<Schema, DecodeError> {
         },
         15 => Schema::Recursive(text(reader)?),
         16 => Schema::Opaque(text(reader)?),
+        17 => Schema::Framed(text(reader)?),
         _ => return Err(reader.invalid("kind of schema", 1)),
     })
 }

@@ -165,6 +165,8 @@ pub(super) fn write_lists<'a>(lists: &'a [ListSnapshot], shared: &mut Shared<'a>
         out.byte(list.redistribution.tag());
         out.list(&list.lengths, |out, &length| out.number(u64::from(length)));
         write_location(&list.location, shared, out);
+        out.number(u64::from(list.items.start));
+        out.number(u64::from(list.items.end));
     }
 }
 
@@ -176,6 +178,7 @@ pub(super) fn read_lists(known: &Known, reader: &mut Reader<'_>) -> Result<Vec<L
             redistribution: read_redistribution(reader)?,
             lengths: reader.list("items of a list", |reader| reader.small("length of an item"))?,
             location: read_location(known, reader)?,
+            items: reader.small("first item of a list")?..reader.small("last item of a list")?,
         })
     })
 }

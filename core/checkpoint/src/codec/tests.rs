@@ -22,6 +22,7 @@ fn any_schema() -> impl Strategy<Value = Schema> {
         Just(Schema::Bytes),
         "[a-z]{0,3}".prop_map(Schema::Recursive),
         "[a-z]{0,3}".prop_map(Schema::Opaque),
+        "[a-z]{0,3}".prop_map(Schema::Framed),
     ];
     leaf.prop_recursive(3, 12, 3, |inner| {
         let field =
@@ -71,13 +72,14 @@ fn any_tables() -> impl Strategy<Value = Vec<TableSnapshot>> {
 
 fn any_lists() -> impl Strategy<Value = Vec<ListSnapshot>> {
     let ways = prop::sample::select(Redistribution::ALL.to_vec());
-    let list = ("[a-z]{1,3}", any_schema(), ways, vec(any::<u32>(), 0..3), any_location()).prop_map(
-        |(name, schema, redistribution, lengths, location)| ListSnapshot {
+    let list = ("[a-z]{1,3}", any_schema(), ways, vec(any::<u32>(), 0..3), any_location(), any::<u32>()).prop_map(
+        |(name, schema, redistribution, lengths, location, end)| ListSnapshot {
             name,
             schema,
             redistribution,
             lengths,
             location,
+            items: end / 2..end,
         },
     );
     vec(list, 0..3)

@@ -1,7 +1,7 @@
 //! [`Bytes`]: a byte string that is stored inside the value when short and is a slice of a shared buffer otherwise.
 
 use super::shared::{Header, SharedBuf};
-use super::{DecodeError, Decoder, Record, layout};
+use super::{DecodeError, Decoder, Record, Schema, SchemaBuilder, layout};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -448,6 +448,10 @@ impl Record for Bytes {
     #[inline]
     fn key_hash(&self) -> u64 {
         layout::hash_bytes(self)
+    }
+
+    fn schema(_builder: &mut SchemaBuilder) -> Schema {
+        Schema::Bytes
     }
 
     fn detach(&mut self) {

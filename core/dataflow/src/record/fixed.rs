@@ -1,10 +1,10 @@
 //! Numbers, `bool`, `char` and `()`: the types whose values all have the same length.
 
-use super::{DecodeError, Decoder, Record, layout};
+use super::{DecodeError, Decoder, Record, Schema, SchemaBuilder, layout};
 use std::marker::PhantomData;
 
 macro_rules! numbers {
-    ($($number:ty)*) => {$(
+    ($($number:ty: $kind:ident)*) => {$(
         impl Record for $number {
             type View<'a> = $number;
             const FIXED_LEN: Option<usize> = Some(size_of::<$number>());
@@ -39,15 +39,23 @@ macro_rules! numbers {
             fn key_hash(&self) -> u64 {
                 layout::hash_bytes(&self.to_le_bytes())
             }
+
+            fn schema(_builder: &mut SchemaBuilder) -> Schema {
+                Schema::$kind(8 * size_of::<$number>() as u16)
+            }
         }
     )*};
 }
 
-numbers!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64);
+numbers! {
+    u8: Unsigned u16: Unsigned u32: Unsigned u64: Unsigned u128: Unsigned
+    i8: Signed i16: Signed i32: Signed i64: Signed i128: Signed
+    f32: Float f64: Float
+}
 
 /// A type that travels as another one.
 macro_rules! travels_as {
-    ($type:ty as $wire:ty, $plain:literal, $to:expr, $from:expr, $expected:literal) => {
+    ($type:ty as $wire:ty, $plain:literal, $to:expr, $from:expr, $expected:literal, $schema:expr) => {
         impl Record for $type {
             type View<'a> = $type;
             const FIXED_LEN: Option<usize> = <$wire>::FIXED_LEN;
@@ -87,14 +95,32 @@ macro_rules! travels_as {
                 let wire: $wire = $to(*self);
                 wire.key_hash()
             }
+
+            fn schema(_builder: &mut SchemaBuilder) -> Schema {
+                $schema
+            }
         }
     };
 }
 
-travels_as!(usize as u64, true, |value| value as u64, |wire| usize::try_from(wire).ok(), "a usize");
-travels_as!(isize as i64, true, |value| value as i64, |wire| isize::try_from(wire).ok(), "an isize");
-travels_as!(bool as u8, false, u8::from, |wire| (wire < 2).then_some(wire == 1), "a bool, 0 or 1");
-travels_as!(char as u32, false, u32::from, char::from_u32, "a Unicode scalar value");
+travels_as!(
+    usize as u64,
+    true,
+    |value| value as u64,
+    |wire| usize::try_from(wire).ok(),
+    "a usize",
+    Schema::Unsigned(64)
+);
+travels_as!(
+    isize as i64,
+    true,
+    |value| value as i64,
+    |wire| isize::try_from(wire).ok(),
+    "an isize",
+    Schema::Signed(64)
+);
+travels_as!(bool as u8, false, u8::from, |wire| (wire < 2).then_some(wire == 1), "a bool, 0 or 1", Schema::Bool);
+travels_as!(char as u32, false, u32::from, char::from_u32, "a Unicode scalar value", Schema::Char);
 
 macro_rules! nothing {
     ($([$($parameter:ident)?] $type:ty, $value:expr);*) => {$(
@@ -123,6 +149,10 @@ macro_rules! nothing {
             #[inline]
             fn view<'a>(_input: &mut Decoder<'a>) -> Result<Self, DecodeError> {
                 Ok($value)
+            }
+
+            fn schema(_builder: &mut SchemaBuilder) -> Schema {
+                Schema::Unit
             }
         }
     )*};

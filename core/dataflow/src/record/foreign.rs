@@ -1,6 +1,6 @@
 //! The fallback for types that only know serde.
 
-use super::{DecodeError, Decoder, Record};
+use super::{DecodeError, Decoder, Record, Schema, SchemaBuilder};
 use postcard::ser_flavors::{Flavor, Size};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -105,6 +105,10 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Record for Serde<T> {
     fn view<'a>(input: &mut Decoder<'a>) -> Result<SerdeView<'a, T>, DecodeError> {
         let bytes = input.byte_string()?;
         Ok(SerdeView { bytes, offset: input.offset() - bytes.len(), value: PhantomData })
+    }
+
+    fn schema(_builder: &mut SchemaBuilder) -> Schema {
+        Schema::Framed(type_name::<T>().to_owned())
     }
 }
 

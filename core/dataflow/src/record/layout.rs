@@ -1,6 +1,6 @@
 //! The pieces that hand-written and derived [`Record`] implementations are made of.
 
-use super::{DecodeError, Record};
+use super::{DecodeError, Record, SchemaBuilder, SchemaField};
 use std::cell::Cell;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -117,6 +117,26 @@ pub const fn all(parts: &[bool]) -> bool {
         at += 1;
     }
     true
+}
+
+/// A field of a struct or variant in a schema. `default`: what it is where state was written without it.
+pub fn field<T: Record>(
+    builder: &mut SchemaBuilder,
+    name: &str,
+    former_names: &[&str],
+    default: Option<fn() -> T>,
+) -> SchemaField {
+    let encoded = |default: fn() -> T| {
+        let mut bytes = Vec::new();
+        default().encode(&mut bytes);
+        bytes
+    };
+    SchemaField {
+        name: name.to_owned(),
+        former_names: former_names.iter().map(|&name| name.to_owned()).collect(),
+        schema: T::schema(builder),
+        default: default.map(encoded),
+    }
 }
 
 /// The error for an enum tag at `offset` that none of the type's variants has.

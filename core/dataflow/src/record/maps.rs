@@ -1,7 +1,7 @@
 //! Maps: encoded as a vector of `(key, value)` pairs, in whatever order the map has.
 
 use super::sequences::{count, detached, room};
-use super::{DecodeError, Decoder, Record, SeqView, layout};
+use super::{DecodeError, Decoder, Record, Schema, SchemaBuilder, SeqView, layout};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash};
 use std::mem::needs_drop;
@@ -41,6 +41,10 @@ macro_rules! maps {
 
             fn view<'a>(input: &mut Decoder<'a>) -> Result<SeqView<'a, (K, V)>, DecodeError> {
                 Vec::<(K, V)>::view(input)
+            }
+
+            fn schema(builder: &mut SchemaBuilder) -> Schema {
+                Schema::Map(Box::new(K::schema(builder)), Box::new(V::schema(builder)))
             }
 
             fn detach(&mut self) {

@@ -28,6 +28,7 @@ pub use layout::hash_bytes;
 pub use sequences::{SeqIter, SeqView};
 pub use shared::SharedBuf;
 pub use text::{Lines, Split, Text, Words};
+pub use weir_checkpoint::{Field as SchemaField, Schema, SchemaBuilder, Variant as SchemaVariant};
 
 /// A value that can travel between tasks and be kept in state. Derived with `#[derive(Record)]`.
 ///
@@ -96,6 +97,13 @@ pub trait Record: Sized + Send + 'static {
     /// or of the bare content for strings and byte strings (so `String`, `Text` and `&str` agree).
     fn key_hash(&self) -> u64 {
         layout::hash_encoded(self)
+    }
+
+    /// The layout, for state that outlives this version of the type: what is read later by another one is checked against it. The
+    /// default says that only this type can read its values.
+    fn schema(builder: &mut SchemaBuilder) -> Schema {
+        let _ = builder;
+        Schema::Opaque(std::any::type_name::<Self>().to_owned())
     }
 
     /// Lets go of buffers shared with other records, so that keeping the value does not keep a whole input buffer alive.

@@ -1,6 +1,6 @@
 //! Strings, vectors, arrays and sets, and the view that decodes elements one by one.
 
-use super::{DecodeError, Decoder, Record, layout};
+use super::{DecodeError, Decoder, Record, Schema, SchemaBuilder, layout};
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -226,6 +226,10 @@ macro_rules! strings {
             fn key_hash(&self) -> u64 {
                 layout::hash_bytes(self.as_bytes())
             }
+
+            fn schema(_builder: &mut SchemaBuilder) -> Schema {
+                Schema::Text
+            }
         }
     )*};
 }
@@ -260,6 +264,10 @@ impl<T: Record> Record for Vec<T> {
         SeqView::read(input)
     }
 
+    fn schema(builder: &mut SchemaBuilder) -> Schema {
+        Schema::List(Box::new(T::schema(builder)))
+    }
+
     fn detach(&mut self) {
         self.iter_mut().for_each(T::detach);
     }
@@ -286,6 +294,10 @@ impl<T: Record> Record for VecDeque<T> {
 
     fn view<'a>(input: &mut Decoder<'a>) -> Result<SeqView<'a, T>, DecodeError> {
         SeqView::read(input)
+    }
+
+    fn schema(builder: &mut SchemaBuilder) -> Schema {
+        Schema::List(Box::new(T::schema(builder)))
     }
 
     fn detach(&mut self) {
@@ -322,6 +334,10 @@ macro_rules! sets {
 
             fn view<'a>(input: &mut Decoder<'a>) -> Result<SeqView<'a, T>, DecodeError> {
                 SeqView::read(input)
+            }
+
+            fn schema(builder: &mut SchemaBuilder) -> Schema {
+                Schema::List(Box::new(T::schema(builder)))
             }
 
             fn detach(&mut self) {
@@ -376,6 +392,11 @@ impl<T: Record, const N: usize> Record for [T; N] {
     #[inline]
     fn view<'a>(input: &mut Decoder<'a>) -> Result<[T::View<'a>; N], DecodeError> {
         try_array(|| T::view(input))
+    }
+
+    fn schema(builder: &mut SchemaBuilder) -> Schema {
+        let count = u32::try_from(N).expect("an array inside a record has at most u32::MAX elements");
+        Schema::Array(Box::new(T::schema(builder)), count)
     }
 
     fn detach(&mut self) {

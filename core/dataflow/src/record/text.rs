@@ -2,7 +2,7 @@
 
 use super::bytes::{Bytes, resolve};
 use super::shared::SharedBuf;
-use super::{DecodeError, Decoder, Record, layout, scan};
+use super::{DecodeError, Decoder, Record, Schema, SchemaBuilder, layout, scan};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
@@ -424,6 +424,10 @@ impl Record for Text {
     #[inline]
     fn key_hash(&self) -> u64 {
         layout::hash_bytes(&self.0)
+    }
+
+    fn schema(_builder: &mut SchemaBuilder) -> Schema {
+        Schema::Text
     }
 
     fn detach(&mut self) {

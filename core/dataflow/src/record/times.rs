@@ -1,6 +1,6 @@
 //! `Duration` and `SystemTime`: whole seconds and nanoseconds, 12 bytes.
 
-use super::{DecodeError, Decoder, Record, layout};
+use super::{DecodeError, Decoder, Record, Schema, SchemaBuilder, layout};
 use std::time::{Duration, SystemTime};
 
 const LEN: usize = 12;
@@ -30,7 +30,7 @@ fn since_epoch(time: &SystemTime) -> (i64, u32) {
 }
 
 macro_rules! seconds_and_nanos {
-    ($type:ty, |$value:ident| $parts:expr, $decode:expr) => {
+    ($type:ty, $seconds:ty, |$value:ident| $parts:expr, $decode:expr) => {
         impl Record for $type {
             type View<'a> = $type;
             const FIXED_LEN: Option<usize> = Some(LEN);
@@ -60,15 +60,24 @@ macro_rules! seconds_and_nanos {
             fn view<'a>(input: &mut Decoder<'a>) -> Result<Self, DecodeError> {
                 $decode(input)
             }
+
+            fn schema(builder: &mut SchemaBuilder) -> Schema {
+                builder.structure::<Self>(stringify!($type), |builder| {
+                    vec![
+                        layout::field::<$seconds>(builder, "seconds", &[], None),
+                        layout::field::<u32>(builder, "nanoseconds", &[], None),
+                    ]
+                })
+            }
         }
     };
 }
 
-seconds_and_nanos!(Duration, |value| (value.as_secs(), value.subsec_nanos()), |input: &mut Decoder<'_>| {
+seconds_and_nanos!(Duration, u64, |value| (value.as_secs(), value.subsec_nanos()), |input: &mut Decoder<'_>| {
     Ok(Duration::new(u64::decode(input)?, nanoseconds(input)?))
 });
 
-seconds_and_nanos!(SystemTime, |value| since_epoch(value), |input: &mut Decoder<'_>| {
+seconds_and_nanos!(SystemTime, i64, |value| since_epoch(value), |input: &mut Decoder<'_>| {
     let at = input.offset();
     let seconds = i64::decode(input)?;
     let nanos = Duration::from_nanos(nanoseconds(input)?.into());

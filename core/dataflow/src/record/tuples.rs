@@ -1,6 +1,6 @@
 //! Tuples: the fields one after the other, as in a struct.
 
-use super::{DecodeError, Decoder, Record, layout};
+use super::{DecodeError, Decoder, Record, Schema, SchemaBuilder, layout};
 
 macro_rules! tuples {
     ($(($($field:ident $at:tt),+))*) => {$(
@@ -37,6 +37,10 @@ macro_rules! tuples {
             #[inline]
             fn view<'a>(input: &mut Decoder<'a>) -> Result<Self::View<'a>, DecodeError> {
                 Ok(($($field::view(input)?,)+))
+            }
+
+            fn schema(builder: &mut SchemaBuilder) -> Schema {
+                Schema::Tuple(vec![$($field::schema(builder)),+])
             }
 
             fn detach(&mut self) {

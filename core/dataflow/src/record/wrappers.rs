@@ -1,6 +1,6 @@
 //! `Option`, `Result` and the pointers.
 
-use super::{DecodeError, Decoder, Record};
+use super::{DecodeError, Decoder, Record, Schema, SchemaBuilder, SchemaVariant, layout};
 use std::sync::Arc;
 
 /// A tag byte, 0 for `None` and 1 for `Some`, and then the value if there is one.
@@ -35,6 +35,10 @@ impl<T: Record> Record for Option<T> {
             0 => None,
             _ => Some(T::view(input)?),
         })
+    }
+
+    fn schema(builder: &mut SchemaBuilder) -> Schema {
+        Schema::Optional(Box::new(T::schema(builder)))
     }
 
     fn detach(&mut self) {
@@ -78,6 +82,18 @@ impl<T: Record, E: Record> Record for Result<T, E> {
         })
     }
 
+    fn schema(builder: &mut SchemaBuilder) -> Schema {
+        builder.enumeration::<Self>("Result", |builder| {
+            let content = [layout::field::<T>(builder, "0", &[], None), layout::field::<E>(builder, "0", &[], None)];
+            let variants = ["Ok", "Err"].into_iter().zip(content).map(|(name, field)| SchemaVariant {
+                name: name.to_owned(),
+                former_names: Vec::new(),
+                fields: vec![field],
+            });
+            variants.collect()
+        })
+    }
+
     fn detach(&mut self) {
         match self {
             Ok(value) => value.detach(),
@@ -115,6 +131,10 @@ impl<T: Record> Record for Box<T> {
         (**self).key_hash()
     }
 
+    fn schema(builder: &mut SchemaBuilder) -> Schema {
+        T::schema(builder)
+    }
+
     fn detach(&mut self) {
         (**self).detach();
     }
@@ -143,6 +163,10 @@ impl<T: Record + Sync> Record for Arc<T> {
 
     fn key_hash(&self) -> u64 {
         (**self).key_hash()
+    }
+
+    fn schema(builder: &mut SchemaBuilder) -> Schema {
+        T::schema(builder)
     }
 
     /// Does what it can: a value that others hold as well is left as it is.

@@ -4,6 +4,7 @@ use crate::input::{Field, Input, Kind, Shape};
 use crate::view;
 use proc_macro2::TokenStream;
 use quote::quote;
+use syn::ext::IdentExt;
 use syn::{DeriveInput, Result};
 
 pub fn record(input: &DeriveInput) -> Result<TokenStream> {
@@ -13,6 +14,7 @@ pub fn record(input: &DeriveInput) -> Result<TokenStream> {
     let view = view::definition(&input);
     let view_type = view::path(&input);
     let (constants, encoding, decoding) = (constants(&input), encoding(&input), decoding(&input));
+    let schema = schema(&input);
     Ok(quote! {
         #view
 
@@ -22,6 +24,7 @@ pub fn record(input: &DeriveInput) -> Result<TokenStream> {
             #constants
             #encoding
             #decoding
+            #schema
         }
     })
 }
@@ -144,6 +147,53 @@ fn decoding(input: &Input) -> TokenStream {
     }
 }
 
+fn schema(input: &Input) -> TokenStream {
+    let (record, name) = (&input.record, input.name.unraw().to_string());
+    let fields = |shape: &Shape| {
+        let fields = shape.fields.iter().map(|field| {
+            let (ty, former) = (field.ty, &field.former_names);
+            let name = match &field.member {
+                syn::Member::Named(name) => name.unraw().to_string(),
+                syn::Member::Unnamed(index) => index.index.to_string(),
+            };
+            let default = match &field.default {
+                None => quote!(::core::option::Option::None),
+                Some(None) => quote!(::core::option::Option::Some(<#ty as ::core::default::Default>::default)),
+                Some(Some(value)) => quote!(::core::option::Option::Some(|| -> #ty { #value })),
+            };
+            quote!(#record::layout::field::<#ty>(builder, #name, &[#(#former),*], #default))
+        });
+        quote!(::std::vec![#(#fields),*])
+    };
+    let body = match input.kind {
+        Kind::Struct => {
+            let fields = input.shapes.iter().map(fields);
+            quote!(builder.structure::<Self>(#name, |builder| { let _ = &builder; #(#fields)* }))
+        }
+        Kind::Enum { .. } => {
+            let variants = input.shapes.iter().map(|shape| {
+                let (name, former) = (shape.variant.map(|name| name.unraw().to_string()), &shape.former_names);
+                let fields = fields(shape);
+                quote! {
+                    #record::SchemaVariant {
+                        name: ::std::string::String::from(#name),
+                        former_names: ::std::vec![#(::std::string::String::from(#former)),*],
+                        fields: #fields,
+                    }
+                }
+            });
+            quote! {
+                builder.enumeration::<Self>(#name, |builder| { let _ = &builder; ::std::vec![#(#variants),*] })
+            }
+        }
+    };
+    quote! {
+        fn schema(builder: &mut #record::SchemaBuilder) -> #record::Schema {
+            #body
+        }
+    }
+}
+
 /// Reads a value of the type called `name`, each field with `function`.
 fn construct(input: &Input, name: &impl quote::ToTokens, function: &str) -> TokenStream {
     let record = &input.record;
@@ -222,16 +272,16 @@ mod tests {
                     text: String,
                 }
             ),
-            "belongs on the type",
+            "unknown option; a field has `default`, `default = value` and `former_name = \"name\"`",
         );
         check_error(
             parse_quote!(
                 enum Side {
-                    #[record(crate = "x")]
+                    #[record(default)]
                     Buy,
                 }
             ),
-            "belongs on the type",
+            "unknown option; a variant has `former_name = \"name\"`",
         );
     }
 

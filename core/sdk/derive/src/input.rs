@@ -5,8 +5,8 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Data, DeriveInput, Error, Fields, GenericParam, Generics, Ident, LitStr, Member, Path, Result, Type,
-    Visibility, parse_quote,
+    Attribute, Data, DeriveInput, Error, Expr, Fields, GenericParam, Generics, Ident, LitStr, Member, Path, Result,
+    Token, Type, Visibility, parse_quote,
 };
 
 pub struct Input<'i> {
@@ -34,6 +34,8 @@ pub struct Shape<'i> {
     /// `None` for a struct.
     pub variant: Option<&'i Ident>,
     pub docs: Vec<&'i Attribute>,
+    /// Names the variant had before.
+    pub former_names: Vec<String>,
     pub style: Style,
     pub fields: Vec<Field<'i>>,
 }
@@ -52,6 +54,10 @@ pub struct Field<'i> {
     pub ty: &'i Type,
     pub visibility: &'i Visibility,
     pub docs: Vec<&'i Attribute>,
+    /// Names it had before.
+    pub former_names: Vec<String>,
+    /// Whether it has a value where state was written without it, and which, if that is not the type's.
+    pub default: Option<Option<Expr>>,
 }
 
 impl<'i> Input<'i> {
@@ -66,10 +72,10 @@ impl<'i> Input<'i> {
                 return Err(Error::new(input.ident.span(), "a record enum has at most 65536 variants"));
             }
             Data::Enum(data) => {
-                let shapes = data.variants.iter().map(|variant| {
-                    refuse_attributes(&variant.attrs)?;
-                    Shape::new(Some(&variant.ident), &variant.attrs, &variant.fields)
-                });
+                let shapes = data
+                    .variants
+                    .iter()
+                    .map(|variant| Shape::new(Some(&variant.ident), &variant.attrs, &variant.fields));
                 (Kind::Enum { wide_tag: data.variants.len() > 256 }, shapes.collect::<Result<_>>()?)
             }
             Data::Union(data) => {
@@ -123,16 +129,19 @@ impl<'i> Shape<'i> {
             Fields::Unit => Style::Unit,
         };
         let fields = fields.members().zip(fields).enumerate().map(|(at, (member, field))| {
-            refuse_attributes(&field.attrs)?;
+            let Evolution { former_names, default } = Evolution::of_field(&field.attrs)?;
             Ok(Field {
                 member,
                 binding: format_ident!("field{at}", span = Span::mixed_site()),
                 ty: &field.ty,
                 visibility: &field.vis,
                 docs: docs(&field.attrs),
+                former_names,
+                default,
             })
         });
-        Ok(Shape { variant, docs: docs(attributes), style, fields: fields.collect::<Result<_>>()? })
+        let Evolution { former_names, .. } = Evolution::of_variant(attributes)?;
+        Ok(Shape { variant, docs: docs(attributes), former_names, style, fields: fields.collect::<Result<_>>()? })
     }
 
     /// What the shape is called in an expression or pattern, for the type called `name`.
@@ -179,10 +188,46 @@ fn record_module(attributes: &[Attribute]) -> Result<Path> {
     Ok(module)
 }
 
-fn refuse_attributes(attributes: &[Attribute]) -> Result<()> {
-    match attributes.iter().find(|attribute| attribute.path().is_ident("record")) {
-        Some(attribute) => Err(Error::new(attribute.span(), "`#[record(…)]` belongs on the type")),
-        None => Ok(()),
+/// How a field or variant relates to those of earlier versions of the type.
+#[derive(Default)]
+struct Evolution {
+    former_names: Vec<String>,
+    default: Option<Option<Expr>>,
+}
+
+impl Evolution {
+    fn of_field(attributes: &[Attribute]) -> Result<Self> {
+        let mut found = Self::default();
+        for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("record")) {
+            attribute.parse_nested_meta(|meta| {
+                if meta.path.is_ident("former_name") {
+                    found.former_names.push(meta.value()?.parse::<LitStr>()?.value());
+                } else if meta.path.is_ident("default") {
+                    let value = if meta.input.peek(Token![=]) { Some(meta.value()?.parse()?) } else { None };
+                    found.default = Some(value);
+                } else {
+                    let message =
+                        "unknown option; a field has `default`, `default = value` and `former_name = \"name\"`";
+                    return Err(meta.error(message));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(found)
+    }
+
+    fn of_variant(attributes: &[Attribute]) -> Result<Self> {
+        let mut found = Self::default();
+        for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("record")) {
+            attribute.parse_nested_meta(|meta| {
+                if !meta.path.is_ident("former_name") {
+                    return Err(meta.error("unknown option; a variant has `former_name = \"name\"`"));
+                }
+                found.former_names.push(meta.value()?.parse::<LitStr>()?.value());
+                Ok(())
+            })?;
+        }
+        Ok(found)
     }
 }
 

@@ -18,6 +18,10 @@ use proc_macro::TokenStream;
 /// `String` or `Text`, `SeqView<'a, T>` for a `Vec<T>`, `PointView<'a>` for another derived type `Point`. A view of a
 /// type without any fields has no lifetime: `SideView`.
 ///
+/// State that was written by an earlier version of the type is read by a later one if its fields allow it: `#[record(default)]` or
+/// `#[record(default = value)]` on a field says what it is where it was not written; `#[record(former_name = "old")]` on a field
+/// or variant says what it was called.
+///
 /// `#[record(crate = "path")]` on the type names the module to use instead of `::weir::record`.
 #[proc_macro_derive(Record, attributes(record))]
 pub fn derive_record(tokens: TokenStream) -> TokenStream {

@@ -170,6 +170,7 @@ fn snapshot_in(task: TaskId, files: &[&str]) -> TaskSnapshot {
         redistribution: Redistribution::Split,
         lengths: vec![1],
         location: Location::File(FileSlice { uri: (*file).into(), offset: 0, length: 1, checksum: 0 }),
+        items: 0..1,
     };
     let operator = OperatorSnapshot {
         operator: operator(task.vertex),

@@ -278,6 +278,7 @@ impl World {
             redistribution: Redistribution::Split,
             lengths: vec![4],
             location: Location::Inline(count.to_le_bytes().to_vec()),
+            items: 0..1,
         });
         self.messages[index].push_back(CheckpointEvent::Acknowledged(Box::new(Acknowledgement {
             checkpoint,

@@ -1,0 +1,137 @@
+//! What types say about their layout, and what becomes of values when the type changes.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use weir_checkpoint::{Field, Schema, SchemaBuilder, Variant};
+use weir_dataflow::record::{Bytes, DecodeError, Decoder, Record, Serde, Text};
+
+fn schema<T: Record>() -> Schema {
+    T::schema(&mut SchemaBuilder::new())
+}
+
+fn field(name: &str, schema: Schema) -> Field {
+    Field { name: name.to_owned(), former_names: Vec::new(), schema, default: None }
+}
+
+#[test]
+fn built_in_types_have_the_schema_of_their_layout() {
+    let check = |found: Schema, expect: Schema| assert_eq!(found, expect);
+    let boxed = |schema| Box::new(schema);
+    check(schema::<u8>(), Schema::Unsigned(8));
+    check(schema::<i128>(), Schema::Signed(128));
+    check(schema::<usize>(), Schema::Unsigned(64));
+    check(schema::<f32>(), Schema::Float(32));
+    check(schema::<bool>(), Schema::Bool);
+    check(schema::<char>(), Schema::Char);
+    check(schema::<()>(), Schema::Unit);
+    for found in [schema::<String>(), schema::<Text>(), schema::<Arc<str>>(), schema::<Box<String>>()] {
+        check(found, Schema::Text);
+    }
+    check(schema::<Bytes>(), Schema::Bytes);
+    check(schema::<Option<u16>>(), Schema::Optional(boxed(Schema::Unsigned(16))));
+    for found in [schema::<Vec<u16>>(), schema::<VecDeque<u16>>(), schema::<HashSet<u16>>()] {
+        check(found, Schema::List(boxed(Schema::Unsigned(16))));
+    }
+    check(schema::<[u16; 3]>(), Schema::Array(boxed(Schema::Unsigned(16)), 3));
+    check(schema::<BTreeMap<u8, Text>>(), Schema::Map(boxed(Schema::Unsigned(8)), boxed(Schema::Text)));
+    check(schema::<(u8, Text)>(), Schema::Tuple(vec![Schema::Unsigned(8), Schema::Text]));
+    let times = |name: &str, seconds| Schema::Struct {
+        name: name.to_owned(),
+        fields: vec![field("seconds", seconds), field("nanoseconds", Schema::Unsigned(32))],
+    };
+    check(schema::<Duration>(), times("Duration", Schema::Unsigned(64)));
+    check(schema::<SystemTime>(), times("SystemTime", Schema::Signed(64)));
+    assert!(matches!(schema::<Serde<u8>>(), Schema::Framed(name) if name == "u8"));
+    let Schema::Enum { name, variants } = schema::<Result<u8, Text>>() else { panic!() };
+    assert_eq!((name.as_str(), variants[1].name.as_str()), ("Result", "Err"));
+    assert_eq!(variants[1].fields[0].schema, Schema::Text);
+}
+
+#[derive(Record, Debug, Clone, PartialEq)]
+#[record(crate = "weir_dataflow::record")]
+struct Bid {
+    auction: u64,
+    #[record(former_name = "cost", former_name = "amount")]
+    price: f64,
+    #[record(default)]
+    note: String,
+    #[record(default = 7 * 6)]
+    r#type: u8,
+}
+
+#[derive(Record, Debug, Clone, PartialEq)]
+#[record(crate = "weir_dataflow::record")]
+enum Side {
+    #[record(former_name = "Ask")]
+    Buy,
+    Sell(u8),
+}
+
+#[derive(Record, Debug, Clone, PartialEq)]
+#[record(crate = "weir_dataflow::record")]
+struct Tree {
+    value: u8,
+    children: Vec<Tree>,
+}
+
+use weir_derive::Record;
+
+#[test]
+fn derived_types_name_their_fields_defaults_and_former_names() {
+    let expect = Schema::Struct {
+        name: "Bid".to_owned(),
+        fields: vec![
+            field("auction", Schema::Unsigned(64)),
+            Field { former_names: vec!["cost".to_owned(), "amount".to_owned()], ..field("price", Schema::Float(64)) },
+            Field { default: Some(vec![0; 4]), ..field("note", Schema::Text) },
+            Field { default: Some(vec![42]), ..field("type", Schema::Unsigned(8)) },
+        ],
+    };
+    assert_eq!(schema::<Bid>(), expect);
+    let variant = |name: &str, former: &[&str], fields| Variant {
+        name: name.to_owned(),
+        former_names: former.iter().map(|&name| name.to_owned()).collect(),
+        fields,
+    };
+    let variants =
+        vec![variant("Buy", &["Ask"], Vec::new()), variant("Sell", &[], vec![field("0", Schema::Unsigned(8))])];
+    assert_eq!(schema::<Side>(), Schema::Enum { name: "Side".to_owned(), variants });
+}
+
+#[test]
+fn a_type_that_contains_itself_has_an_end() {
+    let Schema::Struct { fields, .. } = schema::<Tree>() else { panic!() };
+    assert_eq!(fields[1].schema, Schema::List(Box::new(Schema::Recursive("Tree".to_owned()))));
+    // Not inside itself, but twice in something else.
+    let Schema::Tuple(both) = schema::<(Tree, Tree)>() else { panic!() };
+    assert_eq!(both[0], both[1]);
+    assert!(matches!(both[1], Schema::Struct { .. }));
+}
+
+struct Own;
+
+impl Record for Own {
+    type View<'a> = ();
+    const FIXED_LEN: Option<usize> = Some(0);
+
+    fn encoded_len(&self) -> usize {
+        0
+    }
+
+    fn encode(&self, _out: &mut Vec<u8>) {}
+
+    fn decode(_input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Own)
+    }
+
+    fn view<'a>(_input: &mut Decoder<'a>) -> Result<(), DecodeError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_layout_written_by_hand_is_known_by_its_type_only() {
+    assert!(matches!(schema::<Own>(), Schema::Opaque(name) if name.ends_with("Own")));
+}
