@@ -5,7 +5,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::{KeyGroup, KeyGroups, OperatorId, OperatorKind};
+use weir_model::{KeyGroup, KeyGroups, OperatorId};
 
 use crate::{
     CheckpointJob, CheckpointMetadata, FileSlice, JobVertexState, ListSnapshot, Location, OperatorMetadata,
@@ -68,7 +68,8 @@ pub fn assign(
     job: &CheckpointJob,
     allow_non_restored: bool,
 ) -> Result<Assignment, AssignError> {
-    let warnings = non_restored(metadata, job, allow_non_restored)?;
+    let known = job.vertices.iter().flat_map(|vertex| &vertex.operators).map(|operator| operator.id).collect();
+    let warnings = non_restored(metadata, &known, allow_non_restored)?;
     let states: BTreeMap<_, _> = metadata.operators.iter().map(|operator| (operator.id, operator)).collect();
     let mut tasks = Vec::with_capacity(job.task_count());
     for vertex in &job.vertices {
@@ -89,32 +90,25 @@ pub fn assign(
     Ok(Assignment { tasks, enumerators, warnings })
 }
 
-/// Says what of the checkpoint nobody restores.
+/// Says what of the checkpoint nobody restores, when the job has the operators `known`.
 pub(crate) fn non_restored(
     metadata: &CheckpointMetadata,
-    job: &CheckpointJob,
+    known: &BTreeSet<OperatorId>,
     allowed: bool,
 ) -> Result<Vec<String>, AssignError> {
-    let operators = || job.vertices.iter().flat_map(|vertex| &vertex.operators);
-    let known: BTreeSet<_> = operators().map(|operator| operator.id).collect();
-    let sources: BTreeSet<_> = operators()
-        .filter(|operator| matches!(operator.kind, OperatorKind::Source { .. }))
-        .map(|operator| operator.id)
-        .collect();
     let label = |id: OperatorId| {
         let found = metadata.operators.iter().find(|operator| operator.id == id);
         found.map_or_else(|| format!("operator {id}"), OperatorMetadata::label)
     };
     let with_state = metadata.operators.iter().filter(|operator| !operator.subtasks.is_empty());
-    let lost = with_state.map(|operator| operator.id).filter(|id| !known.contains(id));
-    let lost = lost.chain(metadata.enumerators.iter().map(|(id, _)| *id).filter(|id| !sources.contains(id)));
-    let lost: BTreeSet<_> = lost.collect();
+    let with_state = with_state.map(|operator| operator.id).chain(metadata.enumerators.iter().map(|(id, _)| *id));
+    let lost: BTreeSet<_> = with_state.filter(|id| !known.contains(id)).collect();
     match lost.first() {
         Some(&id) if !allowed => Err(AssignError::NotRestored { operator: label(id) }),
-        _ => Ok(lost
-            .into_iter()
-            .map(|id| format!("the state of {} is left behind: the job has no such operator", label(id)))
-            .collect()),
+        _ => {
+            let left = |id| format!("the state of {} is left behind: the job has no such operator", label(id));
+            Ok(lost.into_iter().map(left).collect())
+        }
     }
 }
 

@@ -12,4 +12,5 @@ pub use metadata::{FORMAT_VERSION, MetadataError};
 pub use reader::DecodeError;
 pub(crate) use reader::Reader;
 pub(crate) use schema::{read_schema, write_schema};
+pub(crate) use snapshot::{read_kind, read_redistribution};
 pub(crate) use writer::{Interned, Writer};

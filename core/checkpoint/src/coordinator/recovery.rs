@@ -11,7 +11,7 @@ use crate::{CompletedCheckpoint, Externalized, RestoreMode, RestorePoint};
 
 impl CheckpointCoordinator {
     /// Has the job start from a checkpoint or savepoint of its own or another job. To be called before anything else; the metadata
-    /// should have passed `check`. Fails if it has output of a sink that the job has not.
+    /// should have passed [`check`](crate::check()). Fails if it has output of a sink that the job has not.
     pub fn restore(&mut self, checkpoint: CompletedCheckpoint, mode: RestoreMode, now: Duration) -> Result<(), String> {
         let nodes: BTreeMap<OperatorId, u32> =
             self.job.nodes.iter().map(|(&node, &operator)| (operator, node)).collect();
