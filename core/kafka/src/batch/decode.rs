@@ -165,12 +165,15 @@ impl Batch {
     }
 
     /// Whether it, a control batch, says that its producer's transaction was aborted.
-    pub(crate) fn is_abort_marker(mut self) -> bool {
+    pub(crate) fn marks_abort(mut self) -> bool {
         // Key of a marker: version and kind, 16 bits each; kind 0 is an abort.
         let Ok(Some(record)) = self.next_record() else { return false };
         record.key.is_some_and(|key| matches!(key, [_, _, 0, 0, ..]))
     }
 }
+
+/// Name and value.
+type Header<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// The headers of a record: names and values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -180,7 +183,7 @@ pub(crate) struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    fn next_pair(&mut self) -> Result<Option<(&'a [u8], Option<&'a [u8]>)>, BatchError> {
+    fn next_pair(&mut self) -> Result<Option<Header<'a>>, BatchError> {
         if self.left <= 0 {
             return Ok(None);
         }

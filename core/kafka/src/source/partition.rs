@@ -38,7 +38,7 @@ pub(super) fn readable(fetched: &Fetched) -> Result<Readable, KafkaError> {
         }
         if batch.control {
             let producer = batch.producer_id;
-            if batch.is_abort_marker() {
+            if batch.marks_abort() {
                 aborting.remove(&producer);
             }
         } else if !(batch.transactional && aborting.contains(&batch.producer_id)) && batch.last_offset >= fetched.from {
@@ -93,7 +93,7 @@ impl Partition {
 
     /// From where more is to be fetched; `None` if there is enough, or nothing more is wanted.
     pub(super) fn wants(&self, most_bytes: usize) -> Option<i64> {
-        let wanted = self.bytes < most_bytes && !self.split.stop.is_some_and(|stop| self.fetch_from >= stop);
+        let wanted = self.bytes < most_bytes && self.split.stop.is_none_or(|stop| self.fetch_from < stop);
         wanted.then_some(self.fetch_from)
     }
 
