@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use weir_checkpoint::{Field, Schema, SchemaBuilder, Variant};
+use weir_checkpoint::{Field, Schema, SchemaBuilder, Variant, migration};
 use weir_dataflow::record::{Bytes, DecodeError, Decoder, Record, Serde, Text};
+use weir_derive::Record;
 
 fn schema<T: Record>() -> Schema {
     T::schema(&mut SchemaBuilder::new())
@@ -76,8 +77,6 @@ struct Tree {
     children: Vec<Tree>,
 }
 
-use weir_derive::Record;
-
 #[test]
 fn derived_types_name_their_fields_defaults_and_former_names() {
     let expect = Schema::Struct {
@@ -134,4 +133,83 @@ impl Record for Own {
 #[test]
 fn a_layout_written_by_hand_is_known_by_its_type_only() {
     assert!(matches!(schema::<Own>(), Schema::Opaque(name) if name.ends_with("Own")));
+}
+
+/// The types of an earlier version of a job.
+mod earlier {
+    use super::*;
+
+    #[derive(Record, Debug, Clone, PartialEq)]
+    #[record(crate = "weir_dataflow::record")]
+    pub struct Bid {
+        pub removed: Vec<Option<Text>>,
+        pub cost: f32,
+        pub auction: u32,
+        pub side: Side,
+    }
+
+    #[derive(Record, Debug, Clone, PartialEq)]
+    #[record(crate = "weir_dataflow::record")]
+    pub enum Side {
+        Ask,
+        Sell(u8),
+    }
+}
+
+/// The types of a later one.
+mod later {
+    use super::*;
+
+    #[derive(Record, Debug, Clone, PartialEq)]
+    #[record(crate = "weir_dataflow::record")]
+    pub struct Bid {
+        pub auction: i64,
+        #[record(former_name = "cost")]
+        pub price: f64,
+        #[record(default = Some("none".to_owned()))]
+        pub note: Option<String>,
+        pub side: Option<Side>,
+    }
+
+    #[derive(Record, Debug, Clone, PartialEq)]
+    #[record(crate = "weir_dataflow::record")]
+    pub enum Side {
+        Hold,
+        Sell(u16),
+        #[record(former_name = "Ask")]
+        Buy,
+    }
+}
+
+#[test]
+fn values_of_an_earlier_type_are_read_as_those_of_a_later_one() {
+    let migration = migration(&schema::<Vec<earlier::Bid>>(), &schema::<VecDeque<later::Bid>>()).unwrap();
+    assert!(!migration.is_identity());
+    let old = |side| earlier::Bid { removed: vec![None, Some("x".into())], cost: 1.25, auction: u32::MAX, side };
+    let new = |side| later::Bid {
+        auction: i64::from(u32::MAX),
+        price: 1.25,
+        note: Some("none".to_owned()),
+        side: Some(side),
+    };
+    let (mut bytes, mut migrated) = (Vec::new(), Vec::new());
+    vec![old(earlier::Side::Ask), old(earlier::Side::Sell(200))].encode(&mut bytes);
+    migration.apply(&bytes, &mut migrated).unwrap();
+    let mut input = Decoder::new(&migrated);
+    let read = Vec::<later::Bid>::decode(&mut input).unwrap();
+    assert_eq!(read, [new(later::Side::Buy), new(later::Side::Sell(200))]);
+    assert!(input.is_empty());
+}
+
+#[test]
+fn renaming_a_type_changes_no_bytes() {
+    #[derive(Record)]
+    #[record(crate = "weir_dataflow::record")]
+    struct Forest {
+        value: u8,
+        children: VecDeque<Forest>,
+    }
+    assert!(migration(&schema::<Tree>(), &schema::<Forest>()).unwrap().is_identity());
+    let error = migration(&schema::<Tree>(), &schema::<Bid>()).unwrap_err().to_string();
+    assert!(error.contains("its field `auction` was not there"), "{error}");
 }
