@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use weir_model::Committable;
 
-use crate::CheckpointMetadata;
+use crate::uri::{METADATA_FILE, join};
+use crate::{CheckpointMetadata, Removal};
 
 /// A checkpoint from which a job can be restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,15 @@ pub struct CompletedCheckpoint {
     pub metadata: Arc<CheckpointMetadata>,
     /// URI of the folder its metadata is in; `None` if it is in memory only.
     pub directory: Option<String>,
+}
+
+impl CompletedCheckpoint {
+    /// What to remove, in this order, when its owner disposes of it. Files outside its folder stay, as other checkpoints may refer to
+    /// them.
+    pub fn disposal(&self) -> Vec<Removal> {
+        let directory = self.directory.iter();
+        directory.flat_map(|uri| [Removal::File(join(uri, METADATA_FILE)), Removal::Directory(uri.clone())]).collect()
+    }
 }
 
 /// From where tasks are to start.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use weir_model::{Committable, JobStatus, OperatorId, TaskId};
 
 use super::failing::Cause;
+use super::tasks::Tasks;
 use super::{CheckpointCoordinator, Effects};
-use crate::{CompletedCheckpoint, Externalized, RestoreMode, RestorePoint};
+use crate::{CheckpointJob, CompletedCheckpoint, Externalized, RestoreMode, RestorePoint};
 
 impl CheckpointCoordinator {
     /// Has the job start from a checkpoint or savepoint of its own or another job. To be called before anything else; the metadata
@@ -37,6 +38,14 @@ impl CheckpointCoordinator {
             RestoreMode::Claim => self.retention.add_claimed(checkpoint),
         }
         Ok(())
+    }
+
+    /// The job goes on with other numbers of subtasks. To be called when all tasks are interrupted, before they are deployed again.
+    pub fn rescale(&mut self, job: CheckpointJob) {
+        debug_assert!(self.pending.is_empty() && !self.running && job.id == self.job.id);
+        self.tasks = Tasks::new(job.task_count());
+        (0..job.task_count()).for_each(|index| self.tasks.set_deployment(index, None));
+        self.job = job;
     }
 
     /// The number of the last checkpoint that began.

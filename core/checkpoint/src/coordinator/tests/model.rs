@@ -434,14 +434,18 @@ impl World {
         let tasks = down.iter().map(|&index| self.task_id(index)).collect();
         self.tell(CheckpointEvent::Redeployed { deployment: self.deployment, tasks });
         let mut metadata = None;
+        let mut restored = Vec::new();
         if let RestorePoint::Checkpoint { checkpoint, committables } = &point {
             metadata = Some(self.readable(checkpoint));
-            if all {
-                self.commit(committables);
-            }
+            restored = committables.clone();
         }
-        // It may be lost again before anything runs.
-        if self.dice.one_in(4) {
+        // It may be lost again before anything runs, with some of the output committed.
+        let lost = self.dice.one_in(3);
+        let count = if lost { self.dice.below(restored.len() + 1) } else { restored.len() };
+        if all {
+            self.commit(&restored[..count]);
+        }
+        if lost {
             return;
         }
         for index in down {

@@ -172,3 +172,25 @@ fn output_of_a_sink_that_the_job_has_not_is_refused_by_name() {
     );
     assert_eq!(coordinator.restore_point(), RestorePoint::Beginning);
 }
+
+#[test]
+fn a_job_goes_on_with_another_number_of_subtasks() {
+    let mut bench = Bench::running(options());
+    bench.complete_next();
+    bench.wait(10);
+    bench.interrupt(&[]);
+    let wider = job(&[2, 3], &[(0, 1, Partitioner::Hash)]);
+    bench.tasks = wider.tasks().collect();
+    bench.coordinator.rescale(wider);
+    assert_eq!(restore_point(&bench).0, 1);
+    assert_eq!(bench.finish(task(1, 2), &[1]), [], "not deployed yet");
+    bench.deployment = 1;
+    bench.tell(CheckpointEvent::Redeployed { deployment: 1, tasks: Vec::new() });
+    bench.tell(CheckpointEvent::AllRunning);
+    let (id, _) = bench.complete_next();
+    let RestorePoint::Checkpoint { checkpoint, .. } = bench.coordinator.restore_point() else { panic!() };
+    assert_eq!((checkpoint.metadata.checkpoint, checkpoint.metadata.operators[1].parallelism), (id, 3));
+    let folder = checkpoint.directory.clone().unwrap();
+    let expect = [Removal::File(format!("{folder}/_metadata")), Removal::Directory(folder)];
+    assert_eq!(checkpoint.disposal(), expect);
+}
