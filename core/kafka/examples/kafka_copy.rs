@@ -23,7 +23,7 @@ struct Options {
     /// Topic to write
     #[arg(long)]
     to: String,
-    /// Prefix of the transactional ids; no other job may use it
+    /// Prefix of the transactional ids; no other sink may use it
     #[arg(long, default_value = "kafka-copy")]
     prefix: String,
     /// Stop where the topic ends now, instead of waiting for more

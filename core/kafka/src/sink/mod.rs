@@ -185,7 +185,8 @@ where
     }
 
     /// Writes in transactions, so that readers of committed records see each record once, whatever fails. Transactional ids begin with
-    /// `prefix`. No other job may use it in this Kafka cluster; a job that continues this one should, so that what this one left open is aborted.
+    /// `prefix`. No other sink, of this job or another one, may use it in this Kafka cluster; a job that continues this one should, so that what
+    /// this one left open is aborted.
     pub fn exactly_once(mut self, prefix: impl Into<String>) -> Self {
         self.settings.delivery = Delivery::ExactlyOnce { prefix: prefix.into() };
         self

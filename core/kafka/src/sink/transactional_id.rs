@@ -49,7 +49,7 @@ pub(super) fn run_part(run_id: &str) -> String {
 pub(super) fn check_prefix(prefix: &str) -> Result<(), String> {
     if prefix.is_empty() || prefix.contains(SEPARATOR) {
         return Err(format!(
-            "the prefix of transactional ids is {prefix:?}; expected is a name that is not empty and has no {SEPARATOR:?}, and that no other job uses in this cluster"
+            "the prefix of transactional ids is {prefix:?}; expected is a name that is not empty and has no {SEPARATOR:?}, and that no other sink uses in this cluster"
         ));
     }
     Ok(())
