@@ -177,6 +177,17 @@ impl KafkaError {
         }
     }
 
+    /// The same error as one that may pass: a broker that has just started may not know a topic that was there before.
+    pub(crate) fn of_known_topic(self) -> KafkaError {
+        match self {
+            KafkaError::NoTopic { topic, .. } => KafkaError::Refused {
+                what: format!("looking up topic {topic:?}"),
+                code: ResponseError::UnknownTopicOrPartition,
+            },
+            error => error,
+        }
+    }
+
     /// Whether trying again, with what is known of the cluster looked up anew, may help.
     pub fn is_retriable(&self) -> bool {
         match self {
@@ -223,4 +234,36 @@ fn describe(code: ResponseError) -> String {
         _ => return format!("the broker answered {code} (error {})", code.code()),
     };
     format!("{hint} (error {} {code})", code.code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(code: ResponseError, expect: &str) {
+        let message = refuse("reading t-0", code.code()).unwrap_err().to_string();
+        assert!(message.starts_with("Kafka: reading t-0: ") && message.contains(expect), "{message}");
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do_about_it() {
+        check(
+            ResponseError::TopicAuthorizationFailed,
+            "Grant this user Read and Describe (source) or Write and Describe",
+        );
+        check(ResponseError::TransactionalIdAuthorizationFailed, "transactional ids with the sink's prefix");
+        check(ResponseError::ClusterAuthorizationFailed, "IdempotentWrite on the cluster");
+        check(ResponseError::NotEnoughReplicas, "min.insync.replicas");
+        check(ResponseError::PolicyViolation, "the broker answered PolicyViolation (error 44)");
+        check(ResponseError::Unknown(4711), "Unknown error code: 4711");
+    }
+
+    #[test]
+    fn a_topic_that_is_missing_may_come_back_only_if_it_was_there() {
+        let missing = || KafkaError::NoTopic { topic: "t".to_owned(), servers: "s:1".to_owned() };
+        assert!(!missing().is_retriable());
+        assert!(missing().of_known_topic().is_retriable());
+        let other = KafkaError::Setting("x".to_owned()).of_known_topic();
+        assert_eq!(other.to_string(), "x");
+    }
 }

@@ -338,7 +338,7 @@ impl Producer {
         self.backoff.wait("writing", limit, error)?;
         let names: Vec<Arc<str>> = self.topics.keys().cloned().collect();
         for name in names {
-            match self.look_up(&name) {
+            match self.look_up(&name).map_err(KafkaError::of_known_topic) {
                 // The next try to write says so if it goes on.
                 Err(error) if error.is_retriable() => {}
                 other => other?,

@@ -98,7 +98,10 @@ impl Assignment {
     fn put(&mut self, split: PartitionSplit) {
         let id = split.id();
         let owner = self.owner(&id);
-        if !split.is_finished() {
+        // What comes back knows better where to go on than what was found anew.
+        if split.is_finished() {
+            self.pending[owner].remove(&id);
+        } else {
             self.told[owner] = false;
             self.pending[owner].insert(id, split);
         }
@@ -153,6 +156,15 @@ mod tests {
         assignment.add_back(vec![KafkaSplit::NothingNew, KafkaSplit::Partition(split(1, 7))]);
         assert_eq!(drain(&mut assignment, 0), []);
         assert_eq!(drain(&mut assignment, 1), [(1, 7)]);
+    }
+
+    #[test]
+    fn a_split_that_comes_back_replaces_the_one_that_was_found_anew() {
+        let mut assignment = Assignment::new(1, false);
+        assignment.add_new(vec![split(0, 0), PartitionSplit { stop: Some(9), ..split(1, 0) }]);
+        let done = PartitionSplit { stop: Some(9), ..split(1, 9) };
+        assignment.add_back(vec![KafkaSplit::Partition(split(0, 7)), KafkaSplit::Partition(done)]);
+        assert_eq!(drain(&mut assignment, 0), [(0, 7)]);
     }
 
     #[test]

@@ -197,7 +197,7 @@ fn answer_questions(
 fn leaders(client: &mut Client, topics: &[String]) -> Result<Leaders, KafkaError> {
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
     let mut leaders = Leaders::default();
-    for (topic, partitions) in client.topics(&names)? {
+    for (topic, partitions) in client.topics(&names).map_err(KafkaError::of_known_topic)? {
         for (partition, leader) in partitions {
             if let Some((leader, address)) = leader.and_then(|leader| Some((leader, client.address(leader)?))) {
                 leaders.of.insert(TopicPartition::new(topic.as_str(), partition), leader);
