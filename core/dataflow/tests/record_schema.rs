@@ -60,6 +60,8 @@ struct Bid {
     note: String,
     #[record(default = 7 * 6)]
     r#type: u8,
+    #[record(default = [1, if cfg!(test) { 2 } else { 3 }], former_name = "both")]
+    pair: [u8; 2],
 }
 
 #[derive(Record, Debug, Clone, PartialEq)]
@@ -86,6 +88,11 @@ fn derived_types_name_their_fields_defaults_and_former_names() {
             Field { former_names: vec!["cost".to_owned(), "amount".to_owned()], ..field("price", Schema::Float(64)) },
             Field { default: Some(vec![0; 4]), ..field("note", Schema::Text) },
             Field { default: Some(vec![42]), ..field("type", Schema::Unsigned(8)) },
+            Field {
+                default: Some(vec![1, 2]),
+                former_names: vec!["both".to_owned()],
+                ..field("pair", Schema::Array(Box::new(Schema::Unsigned(8)), 2))
+            },
         ],
     };
     assert_eq!(schema::<Bid>(), expect);

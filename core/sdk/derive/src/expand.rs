@@ -276,6 +276,15 @@ mod tests {
         );
         check_error(
             parse_quote!(
+                struct Line {
+                    #[record(default = )]
+                    text: String,
+                }
+            ),
+            "expected a value after `default =`",
+        );
+        check_error(
+            parse_quote!(
                 enum Side {
                     #[record(default)]
                     Buy,

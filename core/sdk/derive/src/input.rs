@@ -1,12 +1,13 @@
 //! What a derive is asked about, in the form the generators need: a struct is a type with one shape, an enum one with
 //! several behind a tag.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::parse::ParseStream;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Data, DeriveInput, Error, Expr, Fields, GenericParam, Generics, Ident, LitStr, Member, Path, Result,
-    Token, Type, Visibility, parse_quote,
+    Attribute, Data, DeriveInput, Error, Fields, GenericParam, Generics, Ident, LitStr, Member, Path, Result, Token,
+    Type, Visibility, parse_quote,
 };
 
 pub struct Input<'i> {
@@ -57,7 +58,7 @@ pub struct Field<'i> {
     /// Names it had before.
     pub former_names: Vec<String>,
     /// Whether it has a value where state was written without it, and which, if that is not the type's.
-    pub default: Option<Option<Expr>>,
+    pub default: Option<Option<TokenStream>>,
 }
 
 impl<'i> Input<'i> {
@@ -192,7 +193,7 @@ fn record_module(attributes: &[Attribute]) -> Result<Path> {
 #[derive(Default)]
 struct Evolution {
     former_names: Vec<String>,
-    default: Option<Option<Expr>>,
+    default: Option<Option<TokenStream>>,
 }
 
 impl Evolution {
@@ -203,7 +204,7 @@ impl Evolution {
                 if meta.path.is_ident("former_name") {
                     found.former_names.push(meta.value()?.parse::<LitStr>()?.value());
                 } else if meta.path.is_ident("default") {
-                    let value = if meta.input.peek(Token![=]) { Some(meta.value()?.parse()?) } else { None };
+                    let value = if meta.input.peek(Token![=]) { Some(value(meta.value()?)?) } else { None };
                     found.default = Some(value);
                 } else {
                     let message =
@@ -229,6 +230,15 @@ impl Evolution {
         }
         Ok(found)
     }
+}
+
+/// Whatever stands before the next comma: any expression, as the compiler will read it.
+fn value(input: ParseStream) -> Result<TokenStream> {
+    let mut tokens = TokenStream::new();
+    while !input.is_empty() && !input.peek(Token![,]) {
+        tokens.extend([input.parse::<TokenTree>()?]);
+    }
+    if tokens.is_empty() { Err(input.error("expected a value after `default =`")) } else { Ok(tokens) }
 }
 
 fn bound_generics(generics: &Generics, record: &Path) -> Result<Generics> {
