@@ -356,3 +356,6 @@ where
         self.partitions.iter().map(|one| KafkaSplit::Partition(one.rest())).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

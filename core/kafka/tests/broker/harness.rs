@@ -1,5 +1,6 @@
 //! What the tests have in common: topics of their own, readers and writers without a job around them.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -179,4 +180,12 @@ pub fn wait_until_settled(servers: &str, topic: &str) {
         assert!(Instant::now() < deadline, "a transaction in {topic} stays open");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The executable of an example.
+pub fn example(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let path = tests.parent().unwrap().parent().unwrap().join("examples").join(name);
+    assert!(path.exists(), "{} is missing: build it with `cargo build -p weir-kafka --examples`", path.display());
+    path
 }

@@ -7,7 +7,7 @@ use weir::prelude::*;
 use weir_kafka::{KafkaMessage, KafkaSink, KafkaSource, OffsetAt};
 
 use crate::fixture::Kafka;
-use crate::harness::{new_topic, numbers, read_all, source, unique, wait_until_settled};
+use crate::harness::{example, new_topic, numbers, read_all, source, unique, wait_until_settled};
 
 /// Fills a topic with the numbers below `count` under a few keys.
 fn fill(servers: &str, topic: &str, count: u64) {
@@ -43,9 +43,7 @@ fn the_example_numbers_the_records_of_each_key() {
     let kafka = Kafka::get();
     let (from, to) = (new_topic(kafka.address(), 3), new_topic(kafka.address(), 2));
     fill(kafka.address(), &from, 2_000);
-    let tests = std::env::current_exe().unwrap();
-    let example = tests.parent().unwrap().parent().unwrap().join("examples/kafka_copy");
-    let ran = Command::new(example)
+    let ran = Command::new(example("kafka_copy"))
         .args(["--servers", kafka.address(), "--from", &from, "--to", &to, "--prefix", &unique("copy"), "--until-end"])
         .output()
         .unwrap();

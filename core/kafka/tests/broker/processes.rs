@@ -6,7 +6,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use weir::sink::{Sink, SinkWriter};
 
 use crate::fixture::Kafka;
-use crate::harness::{client, committed, committer, new_topic, sink, unique, wait_until_settled, writer_context};
+use crate::harness::{
+    client, committed, committer, example, new_topic, sink, unique, wait_until_settled, writer_context,
+};
 
 /// A process that is killed when this is dropped.
 struct Process {
@@ -17,11 +19,12 @@ struct Process {
 
 impl Process {
     fn start(arguments: &[&str]) -> Process {
-        let tests = std::env::current_exe().unwrap();
-        let path = tests.parent().unwrap().parent().unwrap().join("examples/kafka-test-process");
-        assert!(path.exists(), "{} is missing: build it with `cargo build -p weir-kafka --examples`", path.display());
-        let mut child =
-            Command::new(path).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(example("kafka-test-process"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         Process { child, input, output }
     }
