@@ -45,6 +45,7 @@ fn the_example_numbers_the_records_of_each_key() {
     fill(kafka.address(), &from, 2_000);
     let ran = Command::new(example("kafka_copy"))
         .args(["--servers", kafka.address(), "--from", &from, "--to", &to, "--prefix", &unique("copy"), "--until-end"])
+        .args(["-p", "2", "--workers", "2"])
         .output()
         .unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
