@@ -73,6 +73,31 @@ pub enum ForTaskManager {
         worker: u32,
         /// An encoded `weir.worker.Deploy`, for the worker.
         plan: Bytes,
+        /// The state that the receiver's tasks begin with: an encoded `TaskSnapshot` each.
+        restore: Vec<(model::TaskId, Vec<u8>)>,
+    },
+    /// See [`model::ToTaskManager::TriggerCheckpoint`].
+    TriggerCheckpoint {
+        /// The deployment.
+        deployment: model::DeploymentId,
+        /// The checkpoint.
+        trigger: Arc<model::CheckpointTrigger>,
+        /// The receiver's tasks that begin its barrier.
+        tasks: Vec<model::TaskId>,
+    },
+    /// See [`model::ToTaskManager::CheckpointCompleted`].
+    CheckpointCompleted {
+        /// The deployment.
+        deployment: model::DeploymentId,
+        /// Its number.
+        checkpoint: u64,
+    },
+    /// See [`model::ToTaskManager::CheckpointAborted`].
+    CheckpointAborted {
+        /// The deployment.
+        deployment: model::DeploymentId,
+        /// Its number.
+        checkpoint: u64,
     },
     /// See [`model::ToTaskManager::SplitAnswer`].
     SplitAnswer {
@@ -189,6 +214,18 @@ impl ForJobManager {
                     deployment: deployment(m.deployment)?,
                     tasks: m.tasks.iter().map(worker::TaskMetrics::snapshot).collect(),
                 }),
+                from::Message::CheckpointAcknowledged(m) => {
+                    ForJobManager::Worker(model::FromTaskManager::CheckpointAcknowledged {
+                        deployment: deployment(m.deployment)?,
+                        acknowledgement: Box::new(m.acknowledgement.unwrap_or_default().into()),
+                    })
+                }
+                from::Message::CheckpointDeclined(m) => {
+                    ForJobManager::Worker(model::FromTaskManager::CheckpointDeclined {
+                        deployment: deployment(m.deployment)?,
+                        decline: Box::new(m.decline.unwrap_or_default().into()),
+                    })
+                }
                 from::Message::WorkerEnded(m) => ForJobManager::Worker(model::FromTaskManager::WorkerEnded {
                     deployment: deployment(m.deployment)?,
                     reason: m.reason,
@@ -220,6 +257,16 @@ fn worker_message(message: model::FromTaskManager) -> from::Message {
             deployment,
             tasks: tasks.into_iter().map(|(task, metrics)| worker::TaskMetrics::new(task, metrics)).collect(),
         }),
+        M::CheckpointAcknowledged { acknowledgement, .. } => {
+            from::Message::CheckpointAcknowledged(proto::CheckpointAcknowledged {
+                deployment,
+                acknowledgement: Some((*acknowledgement).into()),
+            })
+        }
+        M::CheckpointDeclined { decline, .. } => from::Message::CheckpointDeclined(proto::CheckpointDeclined {
+            deployment,
+            decline: Some((*decline).into()),
+        }),
         M::WorkerEnded { reason, .. } => from::Message::WorkerEnded(proto::WorkerEnded { deployment, reason }),
     }
 }
@@ -243,8 +290,17 @@ impl ForTaskManager {
         use model::ToTaskManager as M;
         match message {
             M::StartWorker(start) => ForTaskManager::StartWorker(start),
-            M::Deploy { plan, worker } => {
-                ForTaskManager::Deploy { deployment: plan.deployment, worker, plan: encoded(&plan) }
+            M::Deploy { plan, worker, restore } => {
+                ForTaskManager::Deploy { deployment: plan.deployment, worker, plan: encoded(&plan), restore }
+            }
+            M::TriggerCheckpoint { deployment, trigger, tasks } => {
+                ForTaskManager::TriggerCheckpoint { deployment, trigger, tasks }
+            }
+            M::CheckpointCompleted { deployment, checkpoint } => {
+                ForTaskManager::CheckpointCompleted { deployment, checkpoint }
+            }
+            M::CheckpointAborted { deployment, checkpoint } => {
+                ForTaskManager::CheckpointAborted { deployment, checkpoint }
             }
             M::SplitAnswer { deployment, task, answer } => {
                 ForTaskManager::SplitAnswer { deployment, task, answer: answer.into() }
@@ -262,8 +318,25 @@ impl ForTaskManager {
             ForTaskManager::Refused { reason, retry } => to::Message::Refused(proto::Refused { reason, retry }),
             ForTaskManager::HeartbeatAnswer => to::Message::HeartbeatAnswer(proto::HeartbeatAnswer {}),
             ForTaskManager::StartWorker(start) => to::Message::StartWorker(start.into()),
-            ForTaskManager::Deploy { deployment, worker, plan } => {
-                to::Message::Deploy(proto::Deploy { deployment: Some(deployment.into()), worker, plan })
+            ForTaskManager::Deploy { deployment, worker, plan, restore } => to::Message::Deploy(proto::Deploy {
+                deployment: Some(deployment.into()),
+                worker,
+                plan,
+                restore: restore.into_iter().map(|(task, state)| worker::TaskRestore::new(task, state)).collect(),
+            }),
+            ForTaskManager::TriggerCheckpoint { deployment, trigger, tasks } => {
+                to::Message::TriggerCheckpoint(proto::TriggerCheckpoint {
+                    deployment: Some(deployment.into()),
+                    trigger: Some(worker::TriggerCheckpoint::new(&trigger, &tasks)),
+                })
+            }
+            ForTaskManager::CheckpointCompleted { deployment, checkpoint } => {
+                let deployment = Some(deployment.into());
+                to::Message::CheckpointCompleted(proto::CheckpointCompleted { deployment, checkpoint })
+            }
+            ForTaskManager::CheckpointAborted { deployment, checkpoint } => {
+                let deployment = Some(deployment.into());
+                to::Message::CheckpointAborted(proto::CheckpointAborted { deployment, checkpoint })
             }
             ForTaskManager::SplitAnswer { deployment, task, answer } => to::Message::SplitAnswer(proto::SplitAnswer {
                 deployment: Some(deployment.into()),
@@ -306,9 +379,25 @@ impl ForTaskManager {
                 to::Message::Refused(m) => ForTaskManager::Refused { reason: m.reason, retry: m.retry },
                 to::Message::HeartbeatAnswer(_) => ForTaskManager::HeartbeatAnswer,
                 to::Message::StartWorker(start) => ForTaskManager::StartWorker(start.try_into()?),
-                to::Message::Deploy(m) => {
-                    ForTaskManager::Deploy { deployment: deployment(m.deployment)?, worker: m.worker, plan: m.plan }
+                to::Message::Deploy(m) => ForTaskManager::Deploy {
+                    deployment: deployment(m.deployment)?,
+                    worker: m.worker,
+                    plan: m.plan,
+                    restore: m.restore.into_iter().map(worker::TaskRestore::into_parts).collect(),
+                },
+                to::Message::TriggerCheckpoint(m) => {
+                    let (trigger, tasks) = m.trigger.unwrap_or_default().into_parts()?;
+                    let deployment = deployment(m.deployment)?;
+                    ForTaskManager::TriggerCheckpoint { deployment, trigger: Arc::new(trigger), tasks }
                 }
+                to::Message::CheckpointCompleted(m) => ForTaskManager::CheckpointCompleted {
+                    deployment: deployment(m.deployment)?,
+                    checkpoint: m.checkpoint,
+                },
+                to::Message::CheckpointAborted(m) => ForTaskManager::CheckpointAborted {
+                    deployment: deployment(m.deployment)?,
+                    checkpoint: m.checkpoint,
+                },
                 to::Message::SplitAnswer(m) => ForTaskManager::SplitAnswer {
                     deployment: deployment(m.deployment)?,
                     task: model::TaskId { vertex: m.vertex, subtask: m.subtask },

@@ -27,7 +27,7 @@ pub mod worker {
     include!("generated/weir.worker.rs");
 
     /// The version of the protocol this crate speaks; [`Hello`] carries it, and so does the note in a job's executable.
-    pub const PROTOCOL_VERSION: u32 = 2;
+    pub const PROTOCOL_VERSION: u32 = 3;
 }
 
 /// `weir/coordinator.proto`: what the coordinator process of a job and its JobManager tell each other. Its version is that
@@ -65,7 +65,7 @@ pub mod control {
     pub use crate::control_convert::{ForJobManager, ForTaskManager, Registration, Timing, encode_plan};
 
     /// The version of the protocol this crate speaks; [`Register`] carries it.
-    pub const PROTOCOL_VERSION: u32 = 1;
+    pub const PROTOCOL_VERSION: u32 = 2;
 }
 
 /// A message that decodes as protobuf but says nothing the model knows. Who: the process that sent it, most likely of another version of Weir.

@@ -1,5 +1,7 @@
 //! Worker protocol: states, failures and placements, from the model to their messages and back.
 
+use std::time::Duration;
+
 use weir_model as model;
 
 use crate::{InvalidMessage, worker as proto};
@@ -73,6 +75,188 @@ impl proto::TaskStateChanged {
                 found: self.state,
             }),
         }
+    }
+}
+
+impl From<model::TaskId> for proto::TaskRef {
+    fn from(task: model::TaskId) -> Self {
+        Self { vertex: task.vertex, subtask: task.subtask }
+    }
+}
+
+impl From<proto::TaskRef> for model::TaskId {
+    fn from(message: proto::TaskRef) -> Self {
+        Self { vertex: message.vertex, subtask: message.subtask }
+    }
+}
+
+impl From<model::Committable> for proto::Committable {
+    fn from(committable: model::Committable) -> Self {
+        Self { node: committable.node, payload: committable.payload }
+    }
+}
+
+impl From<proto::Committable> for model::Committable {
+    fn from(message: proto::Committable) -> Self {
+        Self { node: message.node, payload: message.payload }
+    }
+}
+
+/// A duration as messages bear it; one that does not fit is as good as the longest that does.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl proto::TriggerCheckpoint {
+    /// The message for a worker, of whose tasks these begin the barrier.
+    pub fn new(trigger: &model::CheckpointTrigger, tasks: &[model::TaskId]) -> Self {
+        let kind = match trigger.kind {
+            model::CheckpointKind::Checkpoint => proto::CheckpointKind::Checkpoint,
+            model::CheckpointKind::Savepoint => proto::CheckpointKind::Savepoint,
+            model::CheckpointKind::Suspend => proto::CheckpointKind::Suspend,
+            model::CheckpointKind::Drain => proto::CheckpointKind::Drain,
+        };
+        let (without_alignment, unaligned_after_nanos) = match trigger.alignment {
+            model::Alignment::None => (true, None),
+            model::Alignment::Aligned => (false, None),
+            model::Alignment::UnalignedAfter(timeout) => (false, Some(nanos(timeout))),
+        };
+        Self {
+            checkpoint: trigger.checkpoint,
+            timestamp_millis: trigger.timestamp,
+            kind: kind.into(),
+            without_alignment,
+            unaligned_after_nanos,
+            base: trigger.base,
+            directory: trigger.directory.clone(),
+            shared_directory: trigger.shared_directory.clone(),
+            tasks: tasks.iter().copied().map(Into::into).collect(),
+        }
+    }
+
+    /// The checkpoint, and the tasks that begin its barrier.
+    pub fn into_parts(self) -> Result<(model::CheckpointTrigger, Vec<model::TaskId>), InvalidMessage> {
+        let kind = match self.kind() {
+            proto::CheckpointKind::Checkpoint => model::CheckpointKind::Checkpoint,
+            proto::CheckpointKind::Savepoint => model::CheckpointKind::Savepoint,
+            proto::CheckpointKind::Suspend => model::CheckpointKind::Suspend,
+            proto::CheckpointKind::Drain => model::CheckpointKind::Drain,
+            proto::CheckpointKind::Unspecified => {
+                return Err(InvalidMessage::UnknownValue {
+                    what: format!("the kind of checkpoint {}", self.checkpoint),
+                    found: self.kind,
+                });
+            }
+        };
+        let alignment = match (self.without_alignment, self.unaligned_after_nanos) {
+            (true, _) => model::Alignment::None,
+            (false, None) => model::Alignment::Aligned,
+            (false, Some(nanos)) => model::Alignment::UnalignedAfter(Duration::from_nanos(nanos)),
+        };
+        let trigger = model::CheckpointTrigger {
+            checkpoint: self.checkpoint,
+            timestamp: self.timestamp_millis,
+            kind,
+            alignment,
+            base: self.base,
+            directory: self.directory,
+            shared_directory: self.shared_directory,
+        };
+        Ok((trigger, self.tasks.into_iter().map(Into::into).collect()))
+    }
+}
+
+impl From<model::SnapshotMetrics> for proto::SnapshotMetrics {
+    fn from(metrics: model::SnapshotMetrics) -> Self {
+        Self {
+            state_size: metrics.state_size,
+            checkpointed_size: metrics.checkpointed_size,
+            sync_nanos: nanos(metrics.sync),
+            async_nanos: nanos(metrics.asynchronous),
+            alignment_nanos: nanos(metrics.alignment),
+            start_delay_nanos: nanos(metrics.start_delay),
+            processed: metrics.processed,
+            persisted: metrics.persisted,
+            unaligned: metrics.unaligned,
+        }
+    }
+}
+
+impl From<proto::SnapshotMetrics> for model::SnapshotMetrics {
+    fn from(message: proto::SnapshotMetrics) -> Self {
+        Self {
+            state_size: message.state_size,
+            checkpointed_size: message.checkpointed_size,
+            sync: Duration::from_nanos(message.sync_nanos),
+            asynchronous: Duration::from_nanos(message.async_nanos),
+            alignment: Duration::from_nanos(message.alignment_nanos),
+            start_delay: Duration::from_nanos(message.start_delay_nanos),
+            processed: message.processed,
+            persisted: message.persisted,
+            unaligned: message.unaligned,
+        }
+    }
+}
+
+impl From<model::CheckpointAcknowledgement> for proto::CheckpointAcknowledged {
+    fn from(ack: model::CheckpointAcknowledgement) -> Self {
+        Self {
+            vertex: ack.task.vertex,
+            subtask: ack.task.subtask,
+            checkpoint: ack.checkpoint,
+            snapshot: ack.snapshot,
+            committables: ack.committables.into_iter().map(Into::into).collect(),
+            metrics: Some(ack.metrics.into()),
+        }
+    }
+}
+
+impl From<proto::CheckpointAcknowledged> for model::CheckpointAcknowledgement {
+    fn from(message: proto::CheckpointAcknowledged) -> Self {
+        Self {
+            checkpoint: message.checkpoint,
+            task: model::TaskId { vertex: message.vertex, subtask: message.subtask },
+            snapshot: message.snapshot,
+            committables: message.committables.into_iter().map(Into::into).collect(),
+            metrics: message.metrics.map(Into::into).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<model::CheckpointDecline> for proto::CheckpointDeclined {
+    fn from(decline: model::CheckpointDecline) -> Self {
+        Self {
+            vertex: decline.task.vertex,
+            subtask: decline.task.subtask,
+            checkpoint: decline.checkpoint,
+            failed: decline.cause == model::DeclineCause::Failed,
+            reason: decline.reason,
+            committables: decline.committables.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<proto::CheckpointDeclined> for model::CheckpointDecline {
+    fn from(message: proto::CheckpointDeclined) -> Self {
+        Self {
+            checkpoint: message.checkpoint,
+            task: model::TaskId { vertex: message.vertex, subtask: message.subtask },
+            cause: if message.failed { model::DeclineCause::Failed } else { model::DeclineCause::NotReady },
+            reason: message.reason,
+            committables: message.committables.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl proto::TaskRestore {
+    /// What a task begins with.
+    pub fn new(task: model::TaskId, snapshot: Vec<u8>) -> Self {
+        Self { vertex: task.vertex, subtask: task.subtask, snapshot }
+    }
+
+    /// The task, and what it begins with.
+    pub fn into_parts(self) -> (model::TaskId, Vec<u8>) {
+        (model::TaskId { vertex: self.vertex, subtask: self.subtask }, self.snapshot)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::{Committable, TaskId};
+
 /// What a checkpoint is taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CheckpointKind {
@@ -102,4 +104,34 @@ pub enum DeclineCause {
     NotReady,
     /// Its snapshot failed. Counts as a failure.
     Failed,
+}
+
+/// A task's part in a checkpoint, as it is reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointAcknowledgement {
+    /// The checkpoint.
+    pub checkpoint: u64,
+    /// The task.
+    pub task: TaskId,
+    /// An encoded `TaskSnapshot`.
+    pub snapshot: Vec<u8>,
+    /// What its sinks prepared since the task's last message, up to the barrier.
+    pub committables: Vec<Committable>,
+    /// What it took.
+    pub metrics: SnapshotMetrics,
+}
+
+/// That a task has no part in a checkpoint, as it is reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointDecline {
+    /// The checkpoint.
+    pub checkpoint: u64,
+    /// The task.
+    pub task: TaskId,
+    /// Whether it counts as a failure.
+    pub cause: DeclineCause,
+    /// Why.
+    pub reason: String,
+    /// What its sinks prepared since the task's last message, up to the barrier.
+    pub committables: Vec<Committable>,
 }

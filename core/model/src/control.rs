@@ -10,7 +10,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::{
-    ArtifactId, Committable, ExecutionState, JobId, MetricsSnapshot, Placement, TaskFailure, TaskId, TaskManagerId,
+    ArtifactId, CheckpointAcknowledgement, CheckpointDecline, CheckpointTrigger, Committable, ExecutionState, JobId,
+    MetricsSnapshot, Placement, TaskFailure, TaskId, TaskManagerId,
 };
 
 /// Counts leaders of a cluster: whoever leads later has the greater one. Every message between processes of the control plane
@@ -85,6 +86,32 @@ pub enum ToTaskManager {
         plan: Arc<DeploymentPlan>,
         /// The receiver's position in [`DeploymentPlan::peers`].
         worker: u32,
+        /// The state that the receiver's tasks begin with, by task: an encoded `TaskSnapshot` each. Tasks that are not named begin
+        /// without.
+        restore: Vec<(TaskId, Vec<u8>)>,
+    },
+    /// A checkpoint begins.
+    TriggerCheckpoint {
+        /// The deployment.
+        deployment: DeploymentId,
+        /// The checkpoint.
+        trigger: Arc<CheckpointTrigger>,
+        /// The receiver's tasks that begin its barrier; may be empty.
+        tasks: Vec<TaskId>,
+    },
+    /// A checkpoint is complete.
+    CheckpointCompleted {
+        /// The deployment.
+        deployment: DeploymentId,
+        /// Its number.
+        checkpoint: u64,
+    },
+    /// Nothing will become of a checkpoint.
+    CheckpointAborted {
+        /// The deployment.
+        deployment: DeploymentId,
+        /// Its number.
+        checkpoint: u64,
     },
     /// The answer of the job's enumerator to a [`FromTaskManager::SplitRequested`].
     SplitAnswer {
@@ -123,6 +150,9 @@ impl ToTaskManager {
             ToTaskManager::StartWorker(start) => start.deployment,
             ToTaskManager::Deploy { plan, .. } => plan.deployment,
             ToTaskManager::SplitAnswer { deployment, .. }
+            | ToTaskManager::TriggerCheckpoint { deployment, .. }
+            | ToTaskManager::CheckpointCompleted { deployment, .. }
+            | ToTaskManager::CheckpointAborted { deployment, .. }
             | ToTaskManager::CancelTasks { deployment, .. }
             | ToTaskManager::ReleaseWorker { deployment }
             | ToTaskManager::KillWorker { deployment, .. } => *deployment,
@@ -189,6 +219,20 @@ pub enum FromTaskManager {
         /// The task.
         task: TaskId,
     },
+    /// A task's snapshot is durable.
+    CheckpointAcknowledged {
+        /// The deployment.
+        deployment: DeploymentId,
+        /// What it says.
+        acknowledgement: Box<CheckpointAcknowledgement>,
+    },
+    /// A task has no part in a checkpoint.
+    CheckpointDeclined {
+        /// The deployment.
+        deployment: DeploymentId,
+        /// What it says.
+        decline: Box<CheckpointDecline>,
+    },
     /// Metrics of all tasks of a worker.
     MetricsReported {
         /// The deployment.
@@ -213,6 +257,8 @@ impl FromTaskManager {
             FromTaskManager::WorkerReady { deployment, .. }
             | FromTaskManager::TasksChanged { deployment, .. }
             | FromTaskManager::SplitRequested { deployment, .. }
+            | FromTaskManager::CheckpointAcknowledged { deployment, .. }
+            | FromTaskManager::CheckpointDeclined { deployment, .. }
             | FromTaskManager::MetricsReported { deployment, .. }
             | FromTaskManager::WorkerEnded { deployment, .. } => *deployment,
         }

@@ -14,7 +14,10 @@ mod states;
 mod task;
 mod view;
 
-pub use checkpoint::{Alignment, CheckpointKind, CheckpointTrigger, DeclineCause, SnapshotMetrics};
+pub use checkpoint::{
+    Alignment, CheckpointAcknowledgement, CheckpointDecline, CheckpointKind, CheckpointTrigger, DeclineCause,
+    SnapshotMetrics,
+};
 pub use control::{
     Artifact, DeploymentId, DeploymentPlan, FromTaskManager, Launch, LeaderEpoch, SlotId, StartWorker, TaskChange,
     TaskManagerInfo, ToTaskManager,

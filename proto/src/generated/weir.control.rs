@@ -5,7 +5,10 @@ pub struct FromTaskManager {
     /// The leader it is registered with; 0 in Register.
     #[prost(fixed64, tag = "1")]
     pub epoch: u64,
-    #[prost(oneof = "from_task_manager::Message", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(
+        oneof = "from_task_manager::Message",
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+    )]
     pub message: ::core::option::Option<from_task_manager::Message>,
 }
 /// Nested message and enum types in `FromTaskManager`.
@@ -31,6 +34,10 @@ pub mod from_task_manager {
         /// The TaskManager is about to leave of its own will, e.g. on SIGTERM.
         #[prost(message, tag = "10")]
         Leaving(super::Leaving),
+        #[prost(message, tag = "11")]
+        CheckpointAcknowledged(super::CheckpointAcknowledged),
+        #[prost(message, tag = "12")]
+        CheckpointDeclined(super::CheckpointDeclined),
     }
 }
 /// To a TaskManager.
@@ -41,7 +48,7 @@ pub struct ToTaskManager {
     pub epoch: u64,
     #[prost(
         oneof = "to_task_manager::Message",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
     )]
     pub message: ::core::option::Option<to_task_manager::Message>,
 }
@@ -77,6 +84,12 @@ pub mod to_task_manager {
         Shutdown(super::Shutdown),
         #[prost(message, tag = "14")]
         Fenced(super::Fenced),
+        #[prost(message, tag = "15")]
+        TriggerCheckpoint(super::TriggerCheckpoint),
+        #[prost(message, tag = "16")]
+        CheckpointCompleted(super::CheckpointCompleted),
+        #[prost(message, tag = "17")]
+        CheckpointAborted(super::CheckpointAborted),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -215,7 +228,7 @@ pub struct WorkerReady {
     #[prost(uint32, tag = "3")]
     pub pid: u32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Deploy {
     #[prost(message, optional, tag = "1")]
     pub deployment: ::core::option::Option<DeploymentId>,
@@ -224,6 +237,9 @@ pub struct Deploy {
     /// An encoded weir.worker.Deploy, passed on to the worker as it is; the same for all workers of the deployment.
     #[prost(bytes = "bytes", tag = "3")]
     pub plan: ::prost::bytes::Bytes,
+    /// What the receiver's tasks begin with.
+    #[prost(message, repeated, tag = "4")]
+    pub restore: ::prost::alloc::vec::Vec<super::worker::TaskRestore>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SplitRequested {
@@ -259,6 +275,41 @@ pub struct MetricsReported {
     pub deployment: ::core::option::Option<DeploymentId>,
     #[prost(message, repeated, tag = "2")]
     pub tasks: ::prost::alloc::vec::Vec<super::worker::TaskMetrics>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TriggerCheckpoint {
+    #[prost(message, optional, tag = "1")]
+    pub deployment: ::core::option::Option<DeploymentId>,
+    #[prost(message, optional, tag = "2")]
+    pub trigger: ::core::option::Option<super::worker::TriggerCheckpoint>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckpointCompleted {
+    #[prost(message, optional, tag = "1")]
+    pub deployment: ::core::option::Option<DeploymentId>,
+    #[prost(uint64, tag = "2")]
+    pub checkpoint: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckpointAborted {
+    #[prost(message, optional, tag = "1")]
+    pub deployment: ::core::option::Option<DeploymentId>,
+    #[prost(uint64, tag = "2")]
+    pub checkpoint: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckpointAcknowledged {
+    #[prost(message, optional, tag = "1")]
+    pub deployment: ::core::option::Option<DeploymentId>,
+    #[prost(message, optional, tag = "2")]
+    pub acknowledgement: ::core::option::Option<super::worker::CheckpointAcknowledged>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckpointDeclined {
+    #[prost(message, optional, tag = "1")]
+    pub deployment: ::core::option::Option<DeploymentId>,
+    #[prost(message, optional, tag = "2")]
+    pub decline: ::core::option::Option<super::worker::CheckpointDeclined>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WorkerEnded {

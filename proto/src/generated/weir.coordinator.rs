@@ -2,7 +2,7 @@
 /// From the coordinator.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ToJobManager {
-    #[prost(oneof = "to_job_manager::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "to_job_manager::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub message: ::core::option::Option<to_job_manager::Message>,
 }
 /// Nested message and enum types in `ToJobManager`.
@@ -24,12 +24,14 @@ pub mod to_job_manager {
         TasksReset(super::TasksReset),
         #[prost(message, tag = "7")]
         Discarded(super::Discarded),
+        #[prost(message, tag = "8")]
+        EnumeratorsSnapshotted(super::EnumeratorsSnapshotted),
     }
 }
 /// To the coordinator.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ToCoordinator {
-    #[prost(oneof = "to_coordinator::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "to_coordinator::Message", tags = "1, 2, 4, 5, 6, 7, 8, 9")]
     pub message: ::core::option::Option<to_coordinator::Message>,
 }
 /// Nested message and enum types in `ToCoordinator`.
@@ -40,8 +42,6 @@ pub mod to_coordinator {
         Open(super::Open),
         #[prost(message, tag = "2")]
         SplitRequest(super::super::worker::SplitRequest),
-        #[prost(message, tag = "3")]
-        AddCommittables(super::AddCommittables),
         #[prost(message, tag = "4")]
         ResetTasks(super::ResetTasks),
         #[prost(message, tag = "5")]
@@ -50,6 +50,10 @@ pub mod to_coordinator {
         Discard(super::Discard),
         #[prost(message, tag = "7")]
         Shutdown(super::Shutdown),
+        #[prost(message, tag = "8")]
+        SnapshotEnumerators(super::SnapshotEnumerators),
+        #[prost(message, tag = "9")]
+        CheckpointCompleted(super::CheckpointCompleted),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -63,6 +67,9 @@ pub struct Hello {
     pub job_graph: ::core::option::Option<super::job_graph::JobGraph>,
     #[prost(fixed64, tag = "4")]
     pub job_graph_hash: u64,
+    /// What state the job's operators declare: encoded StateDeclarations (see docs/state-format.md).
+    #[prost(bytes = "vec", tag = "5")]
+    pub states: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Failed {
@@ -70,7 +77,7 @@ pub struct Failed {
     pub message: ::prost::alloc::string::String,
 }
 /// Look at every input and take every output, before a task starts.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Open {
     /// Unique to this run of the job: names what its sinks write aside.
     #[prost(string, tag = "1")]
@@ -78,6 +85,52 @@ pub struct Open {
     /// Earlier runs of the job whose coordinator was lost: what they wrote aside is removed first.
     #[prost(string, repeated, tag = "2")]
     pub lost_run_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// From where the job goes on; absent: it begins.
+    #[prost(message, optional, tag = "3")]
+    pub restored: ::core::option::Option<Restored>,
+}
+/// What of a checkpoint is the coordinator's.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Restored {
+    #[prost(uint64, tag = "1")]
+    pub checkpoint: u64,
+    /// Enumerators that are not named begin anew.
+    #[prost(message, repeated, tag = "2")]
+    pub enumerators: ::prost::alloc::vec::Vec<EnumeratorState>,
+    /// What is perhaps not visible yet: committed, before anything is discarded and before the answer.
+    #[prost(message, repeated, tag = "3")]
+    pub committables: ::prost::alloc::vec::Vec<super::worker::Committable>,
+}
+/// The state of a source's split enumerator.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EnumeratorState {
+    /// Position of the source's vertex in the JobGraph.
+    #[prost(uint32, tag = "1")]
+    pub vertex: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    pub state: ::prost::alloc::vec::Vec<u8>,
+}
+/// What is the state of the enumerators? Splits handed out before the answer belong to readers, those after it do not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SnapshotEnumerators {
+    #[prost(uint64, tag = "1")]
+    pub checkpoint: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EnumeratorsSnapshotted {
+    #[prost(uint64, tag = "1")]
+    pub checkpoint: u64,
+    /// Why it is not possible; empty if it was done.
+    #[prost(string, tag = "2")]
+    pub error: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub enumerators: ::prost::alloc::vec::Vec<EnumeratorState>,
+}
+/// A checkpoint is complete: splits handed out before the snapshot of its enumerators are in the state of readers. Not answered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckpointCompleted {
+    #[prost(uint64, tag = "1")]
+    pub checkpoint: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Opened {
@@ -85,22 +138,16 @@ pub struct Opened {
     #[prost(string, tag = "1")]
     pub error: ::prost::alloc::string::String,
 }
-/// A task has finished; this is what its sinks wait to have made visible.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct AddCommittables {
-    #[prost(uint32, tag = "1")]
-    pub vertex: u32,
-    #[prost(uint32, tag = "2")]
-    pub subtask: u32,
-    #[prost(message, repeated, tag = "3")]
-    pub committables: ::prost::alloc::vec::Vec<super::worker::Committable>,
-}
-/// These tasks start again from the beginning: their splits are handed out again, what they wanted committed is forgotten.
+/// These tasks start again: from the last complete checkpoint, or from the beginning if there is none. Splits that their earlier
+/// attempts were given since are handed out again.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ResetTasks {
-    /// Empty: all tasks of the job.
+    /// Empty: all tasks of the job, whose enumerators are made anew.
     #[prost(message, repeated, tag = "1")]
     pub tasks: ::prost::alloc::vec::Vec<super::worker::TaskRef>,
+    /// From where they go on; absent: they begin. Its enumerators are restored only if all tasks start again.
+    #[prost(message, optional, tag = "2")]
+    pub restored: ::core::option::Option<Restored>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TasksReset {
@@ -108,11 +155,20 @@ pub struct TasksReset {
     #[prost(string, tag = "1")]
     pub error: ::prost::alloc::string::String,
 }
-/// Make the output of all sinks visible.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Commit {}
+/// Make output visible. What is visible already stays as it is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Commit {
+    /// The checkpoint it belongs to; absent: the job has finished, and nothing else follows.
+    #[prost(uint64, optional, tag = "1")]
+    pub checkpoint: ::core::option::Option<u64>,
+    #[prost(message, repeated, tag = "2")]
+    pub committables: ::prost::alloc::vec::Vec<super::worker::Committable>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CommitDone {
+    /// As in Commit.
+    #[prost(uint64, optional, tag = "2")]
+    pub checkpoint: ::core::option::Option<u64>,
     /// Empty if all is visible.
     #[prost(string, tag = "1")]
     pub error: ::prost::alloc::string::String,

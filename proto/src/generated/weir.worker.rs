@@ -2,7 +2,7 @@
 /// From a worker to its driver.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ToDriver {
-    #[prost(oneof = "to_driver::Message", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "to_driver::Message", tags = "1, 2, 3, 4, 5, 6")]
     pub message: ::core::option::Option<to_driver::Message>,
 }
 /// Nested message and enum types in `ToDriver`.
@@ -17,12 +17,16 @@ pub mod to_driver {
         SplitRequest(super::SplitRequest),
         #[prost(message, tag = "4")]
         MetricsReport(super::MetricsReport),
+        #[prost(message, tag = "5")]
+        CheckpointAcknowledged(super::CheckpointAcknowledged),
+        #[prost(message, tag = "6")]
+        CheckpointDeclined(super::CheckpointDeclined),
     }
 }
 /// From the driver to a worker.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ToWorker {
-    #[prost(oneof = "to_worker::Message", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "to_worker::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub message: ::core::option::Option<to_worker::Message>,
 }
 /// Nested message and enum types in `ToWorker`.
@@ -37,6 +41,15 @@ pub mod to_worker {
         Cancel(super::Cancel),
         #[prost(message, tag = "4")]
         Shutdown(super::Shutdown),
+        /// Before Deploy, if tasks have state to begin with.
+        #[prost(message, tag = "5")]
+        Restore(super::Restore),
+        #[prost(message, tag = "6")]
+        TriggerCheckpoint(super::TriggerCheckpoint),
+        #[prost(message, tag = "7")]
+        CheckpointCompleted(super::CheckpointCompleted),
+        #[prost(message, tag = "8")]
+        CheckpointAborted(super::CheckpointAborted),
     }
 }
 /// The first message of a worker, once its builder has run and its data port is open.
@@ -263,6 +276,124 @@ pub struct TaskRef {
     #[prost(uint32, tag = "2")]
     pub subtask: u32,
 }
+/// What tasks begin with.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Restore {
+    #[prost(message, repeated, tag = "1")]
+    pub tasks: ::prost::alloc::vec::Vec<TaskRestore>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskRestore {
+    /// Position of the vertex in the JobGraph.
+    #[prost(uint32, tag = "1")]
+    pub vertex: u32,
+    #[prost(uint32, tag = "2")]
+    pub subtask: u32,
+    /// An encoded TaskSnapshot (see docs/state-format.md).
+    #[prost(bytes = "vec", tag = "3")]
+    pub snapshot: ::prost::alloc::vec::Vec<u8>,
+}
+/// A checkpoint begins. All workers of the job are told; the tasks named begin its barrier.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TriggerCheckpoint {
+    #[prost(uint64, tag = "1")]
+    pub checkpoint: u64,
+    /// Milliseconds since 1970-01-01 UTC.
+    #[prost(int64, tag = "2")]
+    pub timestamp_millis: i64,
+    #[prost(enumeration = "CheckpointKind", tag = "3")]
+    pub kind: i32,
+    /// Tasks do not wait for the barriers of all inputs: at-least-once.
+    #[prost(bool, tag = "4")]
+    pub without_alignment: bool,
+    /// After so long barriers overtake data.
+    #[prost(uint64, optional, tag = "5")]
+    pub unaligned_after_nanos: ::core::option::Option<u64>,
+    /// The complete checkpoint whose files may be part of this one.
+    #[prost(uint64, optional, tag = "6")]
+    pub base: ::core::option::Option<u64>,
+    /// URI of the folder for what belongs to this checkpoint alone.
+    #[prost(string, optional, tag = "7")]
+    pub directory: ::core::option::Option<::prost::alloc::string::String>,
+    /// URI of the folder for files that later checkpoints may share.
+    #[prost(string, optional, tag = "8")]
+    pub shared_directory: ::core::option::Option<::prost::alloc::string::String>,
+    /// The receiver's tasks that begin the barrier.
+    #[prost(message, repeated, tag = "9")]
+    pub tasks: ::prost::alloc::vec::Vec<TaskRef>,
+}
+/// A checkpoint is complete: its output is about to be visible.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckpointCompleted {
+    #[prost(uint64, tag = "1")]
+    pub checkpoint: u64,
+}
+/// Nothing will become of a checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckpointAborted {
+    #[prost(uint64, tag = "1")]
+    pub checkpoint: u64,
+}
+/// A task's snapshot is durable.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckpointAcknowledged {
+    /// Position of the vertex in the JobGraph.
+    #[prost(uint32, tag = "1")]
+    pub vertex: u32,
+    #[prost(uint32, tag = "2")]
+    pub subtask: u32,
+    #[prost(uint64, tag = "3")]
+    pub checkpoint: u64,
+    /// An encoded TaskSnapshot.
+    #[prost(bytes = "vec", tag = "4")]
+    pub snapshot: ::prost::alloc::vec::Vec<u8>,
+    /// Prepared since the task's last message, up to the barrier.
+    #[prost(message, repeated, tag = "5")]
+    pub committables: ::prost::alloc::vec::Vec<Committable>,
+    #[prost(message, optional, tag = "6")]
+    pub metrics: ::core::option::Option<SnapshotMetrics>,
+}
+/// What a snapshot took.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SnapshotMetrics {
+    #[prost(uint64, tag = "1")]
+    pub state_size: u64,
+    #[prost(uint64, tag = "2")]
+    pub checkpointed_size: u64,
+    #[prost(uint64, tag = "3")]
+    pub sync_nanos: u64,
+    #[prost(uint64, tag = "4")]
+    pub async_nanos: u64,
+    #[prost(uint64, tag = "5")]
+    pub alignment_nanos: u64,
+    #[prost(uint64, tag = "6")]
+    pub start_delay_nanos: u64,
+    #[prost(uint64, tag = "7")]
+    pub processed: u64,
+    #[prost(uint64, tag = "8")]
+    pub persisted: u64,
+    #[prost(bool, tag = "9")]
+    pub unaligned: bool,
+}
+/// A task has no part in a checkpoint.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckpointDeclined {
+    /// Position of the vertex in the JobGraph.
+    #[prost(uint32, tag = "1")]
+    pub vertex: u32,
+    #[prost(uint32, tag = "2")]
+    pub subtask: u32,
+    #[prost(uint64, tag = "3")]
+    pub checkpoint: u64,
+    /// Whether that is a failure; otherwise the task is not running yet, or comes to its end.
+    #[prost(bool, tag = "4")]
+    pub failed: bool,
+    #[prost(string, tag = "5")]
+    pub reason: ::prost::alloc::string::String,
+    /// As in CheckpointAcknowledged.
+    #[prost(message, repeated, tag = "6")]
+    pub committables: ::prost::alloc::vec::Vec<Committable>,
+}
 /// Nothing is left to do: the process ends.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Shutdown {}
@@ -364,6 +495,43 @@ impl FailureKind {
             "FAILURE_KIND_NETWORK" => Some(Self::Network),
             "FAILURE_KIND_WORKER" => Some(Self::Worker),
             "FAILURE_KIND_JOB" => Some(Self::Job),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CheckpointKind {
+    Unspecified = 0,
+    Checkpoint = 1,
+    Savepoint = 2,
+    /// A savepoint after which nothing more is processed.
+    Suspend = 3,
+    /// A savepoint behind the end of all input.
+    Drain = 4,
+}
+impl CheckpointKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CHECKPOINT_KIND_UNSPECIFIED",
+            Self::Checkpoint => "CHECKPOINT_KIND_CHECKPOINT",
+            Self::Savepoint => "CHECKPOINT_KIND_SAVEPOINT",
+            Self::Suspend => "CHECKPOINT_KIND_SUSPEND",
+            Self::Drain => "CHECKPOINT_KIND_DRAIN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CHECKPOINT_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "CHECKPOINT_KIND_CHECKPOINT" => Some(Self::Checkpoint),
+            "CHECKPOINT_KIND_SAVEPOINT" => Some(Self::Savepoint),
+            "CHECKPOINT_KIND_SUSPEND" => Some(Self::Suspend),
+            "CHECKPOINT_KIND_DRAIN" => Some(Self::Drain),
             _ => None,
         }
     }
