@@ -328,6 +328,7 @@ impl From<model::FailureKind> for proto::FailureKind {
             model::FailureKind::Network => Self::Network,
             model::FailureKind::Worker => Self::Worker,
             model::FailureKind::Job => Self::Job,
+            model::FailureKind::State => Self::State,
         }
     }
 }
@@ -342,6 +343,7 @@ impl From<proto::FailureKind> for model::FailureKind {
             proto::FailureKind::Network => Self::Network,
             proto::FailureKind::Worker => Self::Worker,
             proto::FailureKind::Job | proto::FailureKind::Unspecified => Self::Job,
+            proto::FailureKind::State => Self::State,
         }
     }
 }

@@ -32,6 +32,16 @@ impl CheckpointKind {
         matches!(self, CheckpointKind::Suspend | CheckpointKind::Drain)
     }
 
+    /// A number that stands for it on the wire: its position in [`ALL`](Self::ALL).
+    pub const fn tag(self) -> u8 {
+        self as u8
+    }
+
+    /// The inverse of [`tag`](Self::tag).
+    pub fn from_tag(tag: u8) -> Option<CheckpointKind> {
+        CheckpointKind::ALL.get(usize::from(tag)).copied()
+    }
+
     /// A lower-case word for messages and logs.
     pub const fn name(self) -> &'static str {
         match self {

@@ -26,17 +26,20 @@ pub enum FailureKind {
     Worker,
     /// The job asked for something that cannot be (wrong configuration, wrong use of a handle).
     Job,
+    /// State that a task was to begin with cannot be read.
+    State,
 }
 
 impl FailureKind {
     /// All kinds, in the order of their declaration.
-    pub const ALL: [FailureKind; 6] = [
+    pub const ALL: [FailureKind; 7] = [
         FailureKind::Panic,
         FailureKind::Source,
         FailureKind::Sink,
         FailureKind::Network,
         FailureKind::Worker,
         FailureKind::Job,
+        FailureKind::State,
     ];
 
     /// A lower-case word for reports.
@@ -48,6 +51,7 @@ impl FailureKind {
             FailureKind::Network => "network",
             FailureKind::Worker => "worker",
             FailureKind::Job => "job",
+            FailureKind::State => "state",
         }
     }
 

@@ -468,6 +468,8 @@ pub enum FailureKind {
     Worker = 5,
     /// The job asked for something that cannot be.
     Job = 6,
+    /// State that a task was to begin with cannot be read.
+    State = 7,
 }
 impl FailureKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -483,6 +485,7 @@ impl FailureKind {
             Self::Network => "FAILURE_KIND_NETWORK",
             Self::Worker => "FAILURE_KIND_WORKER",
             Self::Job => "FAILURE_KIND_JOB",
+            Self::State => "FAILURE_KIND_STATE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -495,6 +498,7 @@ impl FailureKind {
             "FAILURE_KIND_NETWORK" => Some(Self::Network),
             "FAILURE_KIND_WORKER" => Some(Self::Worker),
             "FAILURE_KIND_JOB" => Some(Self::Job),
+            "FAILURE_KIND_STATE" => Some(Self::State),
             _ => None,
         }
     }

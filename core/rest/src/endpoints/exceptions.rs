@@ -126,6 +126,7 @@ pub(super) fn exception_name(kind: FailureKind) -> &'static str {
         FailureKind::Network => "ConnectionLost",
         FailureKind::Worker => "WorkerLost",
         FailureKind::Job => "JobFailed",
+        FailureKind::State => "StateUnreadable",
     }
 }
 
