@@ -111,6 +111,26 @@ fn follow_orders(link: &mut Link, mode: &str) -> Result<()> {
                     link.task(task.subtask, ExecutionState::Canceled)?;
                 }
             }
+            Some(to_worker::Message::Restore(restore)) => {
+                eprintln!("restores {} tasks", restore.tasks.len());
+            }
+            Some(to_worker::Message::TriggerCheckpoint(trigger)) => {
+                for task in trigger.tasks {
+                    link.say(to_driver::Message::CheckpointAcknowledged(worker::CheckpointAcknowledged {
+                        vertex: task.vertex,
+                        subtask: task.subtask,
+                        checkpoint: trigger.checkpoint,
+                        snapshot: vec![1, 2, 3],
+                        ..Default::default()
+                    }))?;
+                }
+            }
+            Some(to_worker::Message::CheckpointCompleted(completed)) => {
+                eprintln!("checkpoint {} is complete", completed.checkpoint);
+            }
+            Some(to_worker::Message::CheckpointAborted(aborted)) => {
+                eprintln!("checkpoint {} is aborted", aborted.checkpoint);
+            }
             Some(to_worker::Message::Shutdown(_)) if mode != "stays" => return Ok(()),
             Some(to_worker::Message::Shutdown(_)) | None => {}
         }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use weir_metrics::TaskSample;
 use weir_model::{
-    DeploymentId, FromTaskManager, LeaderEpoch, MetricsSnapshot, StartWorker, TaskChange, TaskId, TaskManagerInfo,
-    VertexLabel,
+    CheckpointAcknowledgement, CheckpointDecline, CheckpointTrigger, DeploymentId, FromTaskManager, LeaderEpoch,
+    MetricsSnapshot, StartWorker, TaskChange, TaskId, TaskManagerInfo, VertexLabel,
 };
 use weir_proto::control::{FileRequest, ForJobManager, ForTaskManager, PROTOCOL_VERSION, Registration};
 
@@ -107,6 +107,10 @@ pub enum WorkerEvent {
     TasksChanged(Vec<TaskChange>),
     /// A source task wants a split.
     SplitRequested(TaskId),
+    /// A task's snapshot is durable.
+    CheckpointAcknowledged(Box<CheckpointAcknowledgement>),
+    /// A task has no part in a checkpoint.
+    CheckpointDeclined(Box<CheckpointDecline>),
     /// Metrics of its tasks.
     MetricsReported(Vec<(TaskId, MetricsSnapshot)>),
     /// It sent something that cannot be understood.
@@ -212,8 +216,16 @@ pub enum Ending {
 /// A message for a worker process.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WorkerMessage {
+    /// What tasks begin with, an encoded `TaskSnapshot` each; comes before [`Self::Deploy`], in as many parts as need be.
+    Restore(Vec<(TaskId, Vec<u8>)>),
     /// An encoded `weir.worker.Deploy`.
     Deploy(Bytes),
+    /// A checkpoint begins, with these tasks.
+    TriggerCheckpoint(Arc<CheckpointTrigger>, Vec<TaskId>),
+    /// A checkpoint is complete.
+    CheckpointCompleted(u64),
+    /// Nothing will become of a checkpoint.
+    CheckpointAborted(u64),
     /// An encoded `weir.worker.SplitResponse`.
     SplitAnswer(Bytes),
     /// Stop these tasks, or all if there are none.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use weir_model::LeaderEpoch;
 use weir_proto::control::{ForJobManager, ForTaskManager, Timing};
 
-use super::{ConnectionKey, Effect, Ending, TaskManagerState};
+use super::{ConnectionKey, Effect, Ending, TaskManagerState, WorkerMessage};
 
 /// How far the connection is.
 #[derive(Debug)]
@@ -257,9 +257,22 @@ impl TaskManagerState {
                 }
             }
             ForTaskManager::StartWorker(start) => self.on_start_worker(start, now),
-            ForTaskManager::Deploy { deployment, worker: _, plan } => self.on_deploy(deployment, plan),
-            ForTaskManager::SplitAnswer { deployment, task: _, answer } => self.on_split_answer(deployment, answer),
-            ForTaskManager::CancelTasks { deployment, tasks } => self.on_cancel(deployment, tasks),
+            ForTaskManager::Deploy { deployment, worker: _, plan, restore } => {
+                self.on_deploy(deployment, plan, restore)
+            }
+            ForTaskManager::TriggerCheckpoint { deployment, trigger, tasks } => {
+                self.pass_on(deployment, WorkerMessage::TriggerCheckpoint(trigger, tasks))
+            }
+            ForTaskManager::CheckpointCompleted { deployment, checkpoint } => {
+                self.pass_on(deployment, WorkerMessage::CheckpointCompleted(checkpoint))
+            }
+            ForTaskManager::CheckpointAborted { deployment, checkpoint } => {
+                self.pass_on(deployment, WorkerMessage::CheckpointAborted(checkpoint))
+            }
+            ForTaskManager::SplitAnswer { deployment, task: _, answer } => {
+                self.pass_on(deployment, WorkerMessage::SplitAnswer(answer))
+            }
+            ForTaskManager::CancelTasks { deployment, tasks } => self.pass_on(deployment, WorkerMessage::Cancel(tasks)),
             ForTaskManager::ReleaseWorker { deployment } => self.on_release(deployment, now),
             ForTaskManager::KillWorker { deployment, reason } => self.on_kill(deployment, reason),
             ForTaskManager::FileRequest(request) => self.effects.push(Effect::AnswerFile { epoch, request }),

@@ -150,7 +150,10 @@ impl Fixture {
         self.receive(1, ForTaskManager::StartWorker(start_worker(job, 0, slots)));
         self.worker(key, WorkerEvent::Greeted(greeting()));
         let plan = Bytes::from_static(b"plan");
-        self.receive(1, ForTaskManager::Deploy { deployment: deployment(job, 0), worker: 3, plan });
+        self.receive(
+            1,
+            ForTaskManager::Deploy { deployment: deployment(job, 0), worker: 3, restore: Vec::new(), plan },
+        );
         self.taken();
     }
 
@@ -330,7 +333,7 @@ fn a_worker_goes_from_start_to_release() {
 
     let tell = |message| Effect::TellWorker { worker: WorkerKey(1), message };
     let bytes = Bytes::from_static(b"plan");
-    fixture.receive(1, ForTaskManager::Deploy { deployment: id, worker: 3, plan: bytes.clone() });
+    fixture.receive(1, ForTaskManager::Deploy { deployment: id, worker: 3, restore: Vec::new(), plan: bytes.clone() });
     fixture.receive(1, ForTaskManager::SplitAnswer { deployment: id, task: task(0), answer: bytes.clone() });
     fixture.receive(1, ForTaskManager::CancelTasks { deployment: id, tasks: vec![task(1)] });
     let told =
@@ -663,7 +666,7 @@ proptest! {
                 }
                 Step::Deploy { job, number } => {
                     let message =
-                        ForTaskManager::Deploy { deployment: deployment(job, number), worker: 3, plan: Bytes::new() };
+                        ForTaskManager::Deploy { deployment: deployment(job, number), worker: 3, restore: Vec::new(), plan: Bytes::new() };
                     fixture.receive(epoch, message);
                 }
                 Step::Release { job, number } => {

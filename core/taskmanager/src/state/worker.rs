@@ -9,6 +9,7 @@ use weir_metrics::{TaskSample, rates_between};
 use weir_model::{
     DeploymentId, FromTaskManager, MetricsSnapshot, StartWorker, TaskChange, TaskId, TaskRates, VertexLabel,
 };
+use weir_proto::MAX_FRAME_BYTES;
 use weir_proto::worker::PROTOCOL_VERSION;
 
 use super::connection::Connection;
@@ -150,11 +151,19 @@ impl TaskManagerState {
         })
     }
 
-    pub(super) fn on_deploy(&mut self, deployment: DeploymentId, plan: Bytes) {
+    pub(super) fn on_deploy(&mut self, deployment: DeploymentId, plan: Bytes, restore: Vec<(TaskId, Vec<u8>)>) {
         let Some((key, worker)) = self.find(deployment) else { return };
         match worker.phase {
             Phase::Ready => {
+                if let Some((task, snapshot)) = restore.iter().find(|(_, snapshot)| snapshot.len() > MAX_SNAPSHOT_BYTES)
+                {
+                    let reason = too_large(&worker.name(), *task, snapshot.len());
+                    return self.kill(key, reason);
+                }
                 worker.phase = Phase::Deployed;
+                for part in in_parts(restore) {
+                    self.tell(key, WorkerMessage::Restore(part));
+                }
                 self.tell(key, WorkerMessage::Deploy(plan));
             }
             Phase::Starting { .. } => self.kill(key, "the JobManager deployed tasks before it was ready".to_owned()),
@@ -164,23 +173,13 @@ impl TaskManagerState {
         }
     }
 
-    pub(super) fn on_split_answer(&mut self, deployment: DeploymentId, answer: Bytes) {
-        // Whoever asked may be gone.
-        if let Some(key) = self.deployed(deployment) {
-            self.tell(key, WorkerMessage::SplitAnswer(answer));
+    /// Passes something on to the worker of a deployment, if it runs tasks. Whoever it is for may be gone, and a worker without tasks
+    /// has nothing to stop or to take part in.
+    pub(super) fn pass_on(&mut self, deployment: DeploymentId, message: WorkerMessage) {
+        let found = self.find(deployment).filter(|(_, worker)| worker.phase == Phase::Deployed);
+        if let Some(key) = found.map(|(key, _)| key) {
+            self.tell(key, message);
         }
-    }
-
-    pub(super) fn on_cancel(&mut self, deployment: DeploymentId, tasks: Vec<TaskId>) {
-        // Without tasks there is nothing to stop: such a worker is released or killed.
-        if let Some(key) = self.deployed(deployment) {
-            self.tell(key, WorkerMessage::Cancel(tasks));
-        }
-    }
-
-    /// The worker of a deployment, if it runs tasks.
-    fn deployed(&mut self, deployment: DeploymentId) -> Option<WorkerKey> {
-        self.find(deployment).filter(|(_, worker)| worker.phase == Phase::Deployed).map(|(key, _)| key)
     }
 
     pub(super) fn on_release(&mut self, deployment: DeploymentId, now: Duration) {
@@ -252,6 +251,16 @@ impl TaskManagerState {
             WorkerEvent::SplitRequested(task) => {
                 if let Some(deployment) = self.listening_to(key) {
                     self.report(FromTaskManager::SplitRequested { deployment, task });
+                }
+            }
+            WorkerEvent::CheckpointAcknowledged(acknowledgement) => {
+                if let Some(deployment) = self.listening_to(key) {
+                    self.report(FromTaskManager::CheckpointAcknowledged { deployment, acknowledgement });
+                }
+            }
+            WorkerEvent::CheckpointDeclined(decline) => {
+                if let Some(deployment) = self.listening_to(key) {
+                    self.report(FromTaskManager::CheckpointDeclined { deployment, decline });
                 }
             }
             WorkerEvent::MetricsReported(tasks) => self.on_metrics(key, tasks, now),
@@ -427,6 +436,39 @@ impl TaskManagerState {
         tracing::warn!(job_id = %deployment.job, deployment = deployment.number, reason, "a worker is lost");
         self.report(FromTaskManager::WorkerEnded { deployment, reason });
     }
+}
+
+/// What a frame may have beside the snapshot in it.
+const FRAME_OVERHEAD: usize = 64;
+/// How large a snapshot can be that is handed to a worker.
+const MAX_SNAPSHOT_BYTES: usize = MAX_FRAME_BYTES - FRAME_OVERHEAD;
+/// How much a part of a restore may have unless a single snapshot is larger: a worker works on one part while it reads the next.
+const PART_BYTES: usize = 4 << 20;
+
+/// Divides what tasks begin with into messages, each of which fits into a frame.
+fn in_parts(restore: Vec<(TaskId, Vec<u8>)>) -> Vec<Vec<(TaskId, Vec<u8>)>> {
+    let mut parts: Vec<Vec<(TaskId, Vec<u8>)>> = Vec::new();
+    let mut bytes = 0;
+    for (task, snapshot) in restore {
+        let size = snapshot.len() + FRAME_OVERHEAD;
+        match parts.last_mut() {
+            Some(part) if bytes + size <= PART_BYTES => part.push((task, snapshot)),
+            Some(_) | None => {
+                parts.push(vec![(task, snapshot)]);
+                bytes = 0;
+            }
+        }
+        bytes += size;
+    }
+    parts
+}
+
+fn too_large(worker: &str, task: TaskId, size: usize) -> String {
+    format!(
+        "{worker} was killed: subtask {} of vertex {} would begin with {size} bytes of state in its message, more than the \
+         {MAX_SNAPSHOT_BYTES} that fit; with `execution.checkpointing.dir` set, state is kept in files",
+        task.subtask, task.vertex
+    )
 }
 
 fn with_lines(mut text: String, lines: &[String]) -> String {

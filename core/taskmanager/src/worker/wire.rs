@@ -25,6 +25,19 @@ pub(super) fn frame(message: WorkerMessage) -> Bytes {
             let tasks = tasks.into_iter().map(|TaskId { vertex, subtask }| proto::TaskRef { vertex, subtask });
             to_worker::Message::Cancel(proto::Cancel { tasks: tasks.collect() })
         }
+        WorkerMessage::Restore(tasks) => {
+            let tasks = tasks.into_iter().map(|(task, snapshot)| proto::TaskRestore::new(task, snapshot));
+            to_worker::Message::Restore(proto::Restore { tasks: tasks.collect() })
+        }
+        WorkerMessage::TriggerCheckpoint(trigger, tasks) => {
+            to_worker::Message::TriggerCheckpoint(proto::TriggerCheckpoint::new(&trigger, &tasks))
+        }
+        WorkerMessage::CheckpointCompleted(checkpoint) => {
+            to_worker::Message::CheckpointCompleted(proto::CheckpointCompleted { checkpoint })
+        }
+        WorkerMessage::CheckpointAborted(checkpoint) => {
+            to_worker::Message::CheckpointAborted(proto::CheckpointAborted { checkpoint })
+        }
         WorkerMessage::Shutdown => to_worker::Message::Shutdown(proto::Shutdown {}),
     };
     let envelope = proto::ToWorker { message: Some(message) };
@@ -111,6 +124,10 @@ fn add(events: &mut Vec<WorkerEvent>, message: to_driver::Message) {
         to_driver::Message::MetricsReport(report) => {
             WorkerEvent::MetricsReported(report.tasks.iter().map(proto::TaskMetrics::snapshot).collect())
         }
+        to_driver::Message::CheckpointAcknowledged(acknowledgement) => {
+            WorkerEvent::CheckpointAcknowledged(Box::new(acknowledgement.into()))
+        }
+        to_driver::Message::CheckpointDeclined(decline) => WorkerEvent::CheckpointDeclined(Box::new(decline.into())),
     };
     events.push(event);
 }

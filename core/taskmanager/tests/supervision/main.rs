@@ -60,7 +60,7 @@ fn start(cluster: &Cluster, connection: &Connection, job: u8, mode: &str) {
 
 fn deploy(connection: &Connection, job: u8) {
     let plan = worker::Deploy { run_id: "this run".to_owned(), ..Default::default() }.encode_to_vec().into();
-    connection.send(ForTaskManager::Deploy { deployment: deployment(job), worker: 0, plan });
+    connection.send(ForTaskManager::Deploy { deployment: deployment(job), worker: 0, plan, restore: Vec::new() });
 }
 
 fn alive(pid: u32) -> bool {
