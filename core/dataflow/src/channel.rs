@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::element::{Control, Element};
 use crate::failure::{FailureKind, TaskError};
@@ -283,16 +284,21 @@ pub enum GateEvent<T> {
 pub struct Gate<T: Send + 'static> {
     inbox: Arc<Inbox<T>>,
     state: GateState,
+    at_least_once: bool,
+    /// When the first barrier of the checkpoint that is being aligned came.
+    aligning_since: Option<Instant>,
+    /// How long the last alignment took.
+    alignment: Duration,
     recycle: Option<(u32, Vec<T>)>,
     /// What else the last control element meant.
     follow_up: Option<GateAction>,
 }
 
 impl<T: Send + 'static> Gate<T> {
-    /// The gate over `inbox`.
-    pub fn new(inbox: Arc<Inbox<T>>) -> Gate<T> {
+    /// The gate over `inbox`. `at_least_once`: whether channels are read on while others still owe a barrier.
+    pub fn new(inbox: Arc<Inbox<T>>, at_least_once: bool) -> Gate<T> {
         let channels = inbox.lock().channels.len();
-        Gate { inbox, state: GateState::new(channels), recycle: None, follow_up: None }
+        Gate { inbox, state: GateState::new(channels), at_least_once, recycle: None, follow_up: None, aligning_since: None, alignment: Duration::ZERO }
     }
 
     /// The next thing to do; never waits.
@@ -311,12 +317,17 @@ impl<T: Send + 'static> Gate<T> {
                 Element::Encoded(batch) => return Ok(GateEvent::Encoded(batch)),
                 Element::Control(control) => match self.state.on_control(channel as usize, control) {
                     GateAction::None => {}
-                    GateAction::Block => self.inbox.block(channel),
+                    GateAction::Block => {
+                        self.aligning_since.get_or_insert_with(Instant::now);
+                        self.block(channel);
+                    }
                     GateAction::BlockAnew => {
+                        self.aligning_since = Some(Instant::now());
                         self.inbox.unblock_all();
-                        self.inbox.block(channel);
+                        self.block(channel);
                     }
                     GateAction::Aligned(barrier) => {
+                        self.alignment = self.aligning_since.take().map_or(Duration::ZERO, |since| since.elapsed());
                         self.inbox.unblock_all();
                         self.follow_up = Some(self.state.advance());
                         return Ok(GateEvent::Action(GateAction::Aligned(barrier)));
@@ -325,6 +336,17 @@ impl<T: Send + 'static> Gate<T> {
                 },
             }
         }
+    }
+
+    fn block(&self, channel: u32) {
+        if !self.at_least_once {
+            self.inbox.block(channel);
+        }
+    }
+
+    /// How long the barriers of the last checkpoint took from the first to the last channel.
+    pub fn alignment(&self) -> Duration {
+        self.alignment
     }
 
     /// Gives an emptied batch back to its producer.

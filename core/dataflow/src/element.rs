@@ -1,5 +1,7 @@
 //! What travels through a channel: batches of records and, between them, control elements.
 
+use weir_model::CheckpointKind;
+
 /// Event time in milliseconds since the Unix epoch.
 pub type EventTime = i64;
 
@@ -45,4 +47,6 @@ pub struct Barrier {
     pub timestamp: i64,
     /// Whether the barrier must wait for all channels (aligned) or may overtake records.
     pub aligned: bool,
+    /// What the checkpoint is taken for.
+    pub kind: CheckpointKind,
 }

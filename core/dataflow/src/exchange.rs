@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use weir_model::{KeyGroups, Partitioner as PartitionerKind};
 
 use crate::channel::ChannelWriter;
-use crate::element::Control;
+use crate::element::{Barrier, Control, EventTime};
 use crate::failure::{FailureKind, TaskError, raise};
 use crate::operator::{ChainEnd, Collector, Flush, Stage};
 use crate::plan::{PortId, TaskContext};
 use crate::record::Record;
+use crate::snapshot::SnapshotBuilder;
 use crate::task::TaskShared;
 
 /// All open batches of one edge of one producer together take about this many bytes at most …
@@ -364,6 +365,20 @@ impl<T: Record, P: Partitioner<T>> Stage<T> for ExchangeStage<T, P> {
     fn control(&mut self, control: Control) {
         self.out.control(control);
     }
+    fn barrier(&mut self, barrier: Barrier, _snapshot: &mut SnapshotBuilder) {
+        self.out.control(Control::Barrier(barrier));
+    }
+    fn snapshot_step(&mut self, _snapshot: &mut SnapshotBuilder) -> bool {
+        false
+    }
+    fn checkpoint_ended(&mut self, _checkpoint: u64, _completed: bool) {}
+    fn processing_time(&mut self, _now: EventTime) -> EventTime {
+        EventTime::MAX
+    }
+    fn close(&mut self, _task: &TaskContext) -> Result<(), TaskError> {
+        self.out.control(Control::End);
+        Ok(())
+    }
     fn flush(&mut self, _why: Flush) {
         self.out.flush();
     }
@@ -407,6 +422,20 @@ impl<T: Record + Clone> Stage<T> for BroadcastStage<T> {
     fn control(&mut self, control: Control) {
         self.out.control(control);
     }
+    fn barrier(&mut self, barrier: Barrier, _snapshot: &mut SnapshotBuilder) {
+        self.out.control(Control::Barrier(barrier));
+    }
+    fn snapshot_step(&mut self, _snapshot: &mut SnapshotBuilder) -> bool {
+        false
+    }
+    fn checkpoint_ended(&mut self, _checkpoint: u64, _completed: bool) {}
+    fn processing_time(&mut self, _now: EventTime) -> EventTime {
+        EventTime::MAX
+    }
+    fn close(&mut self, _task: &TaskContext) -> Result<(), TaskError> {
+        self.out.control(Control::End);
+        Ok(())
+    }
     fn flush(&mut self, _why: Flush) {
         self.out.flush();
     }
@@ -433,6 +462,8 @@ trait BatchStage<T> {
     fn push_drained(&mut self, batch: &mut Vec<T>);
     fn open(&mut self, task: &TaskContext) -> Result<(), TaskError>;
     fn control(&mut self, control: Control);
+    fn barrier(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder);
+    fn close(&mut self, task: &TaskContext) -> Result<(), TaskError>;
     fn flush(&mut self, why: Flush);
 }
 
@@ -445,6 +476,12 @@ impl<T, S: Stage<T>> BatchStage<T> for S {
     }
     fn control(&mut self, control: Control) {
         Stage::control(self, control);
+    }
+    fn barrier(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) {
+        Stage::barrier(self, barrier, snapshot);
+    }
+    fn close(&mut self, task: &TaskContext) -> Result<(), TaskError> {
+        Stage::close(self, task)
     }
     fn flush(&mut self, why: Flush) {
         Stage::flush(self, why);
@@ -527,6 +564,21 @@ impl<T: Clone + Send + 'static> Stage<T> for FanOutStage<T> {
     fn control(&mut self, control: Control) {
         self.pass_on();
         self.edges.iter_mut().for_each(|edge| edge.control(control));
+    }
+    fn barrier(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) {
+        self.pass_on();
+        self.edges.iter_mut().for_each(|edge| edge.barrier(barrier, snapshot));
+    }
+    fn snapshot_step(&mut self, _snapshot: &mut SnapshotBuilder) -> bool {
+        // Behind a shared stream there are exchanges only, which have no state.
+        false
+    }
+    fn checkpoint_ended(&mut self, _checkpoint: u64, _completed: bool) {}
+    fn processing_time(&mut self, _now: EventTime) -> EventTime {
+        EventTime::MAX
+    }
+    fn close(&mut self, task: &TaskContext) -> Result<(), TaskError> {
+        self.edges.iter_mut().try_for_each(|edge| edge.close(task))
     }
     fn flush(&mut self, why: Flush) {
         self.pass_on();

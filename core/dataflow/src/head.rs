@@ -1,21 +1,25 @@
 //! Heads of chains: the loops that feed a fused chain from a source, one input or two inputs.
 
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use weir_checkpoint::Redistribution;
+use weir_model::CheckpointKind;
 
 use crate::channel::{Gate, GateEvent};
-use crate::element::Control;
+use crate::element::{Barrier, Control, EventTime};
 use crate::failure::{FailureKind, OperatorGuard, TaskError};
-use crate::gate::GateAction;
-use crate::operator::{Chain, Collector, Flush, Pulse, Stage};
+use crate::gate::{GateAction, GateState};
+use crate::operator::{Chain, CoOperator, Collector, Flush, OperatorContext, Pulse, Stage};
 use crate::plan::TaskContext;
-use crate::process::{CoProcessFunction, CoProcessOperator};
 use crate::record::{Decoder, Record};
+use crate::snapshot::{Progress, SnapshotBuilder, TaskCheckpoints, end_of_time};
 use crate::source::{
     NextSplit, ReaderContext, ReaderStatus, ReaderWaker, Source, SourceReader, SplitAnswer, decode_split,
 };
-use crate::task::{Mail, Waiting};
+use crate::task::Waiting;
 
 /// A chain that starts with a source.
 #[derive(Debug, Clone)]
@@ -53,40 +57,59 @@ impl<T, D: Stage<T>> Collector<T> for Counted<'_, D> {
     }
 }
 
+/// The list a source's unread splits are kept in.
+const SPLITS: &str = "splits";
+
 impl<S: Source> Chain for SourceHead<S> {
     type Out = S::Item;
 
     fn run<D: Stage<S::Item>>(self, mut down: D, task: &mut TaskContext) -> Result<(), TaskError> {
+        if task.had_finished() {
+            return down.close(task);
+        }
         down.open(task)?;
         let shared = task.shared().clone();
-        let mut reader = self.guarded(|source| {
+        let reader = self.guarded(|source| {
             source.create_reader(&ReaderContext {
                 subtask: task.subtask(),
                 parallelism: task.parallelism(),
                 waker: ReaderWaker::new(shared.clone()),
             })
         })?;
+        let restored = OperatorContext { task, node: self.node }.restored_list::<S::Split>(SPLITS)?;
+        let mut stage =
+            SourceStage { reader, waiting: restored.into(), node: self.node, down, item: PhantomData::<fn(S::Item)> };
         task.report_running();
-        let mut pulse = Pulse::new(task);
+        let mut run = SourceRun::new(task);
         loop {
             shared.check_canceled()?;
-            let before = pulse.seen();
-            let status = self.guarded(|_| reader.poll(&mut Counted { down: &mut down, pulse: &mut pulse }))?;
-            shared.metrics().add_records_in(pulse.seen() - before);
+            if !run.take_letters(&mut stage)? {
+                return Ok(());
+            }
+            let before = run.pulse.seen();
+            let status = self.guarded(|_| {
+                stage.reader.poll(&mut Counted { down: &mut stage.down, pulse: &mut run.pulse })
+            })?;
+            shared.metrics().add_records_in(run.pulse.seen() - before);
             match status {
-                ReaderStatus::More => pulse.on_batch(|why| down.flush(why)),
-                ReaderStatus::Wait(timeout) => {
-                    pulse.on_idle(|why| down.flush(why));
-                    shared.check_canceled()?;
-                    shared.park(Waiting::Idle, timeout);
-                }
-                ReaderStatus::NeedSplit => {
-                    let Some(split) = next_split::<S, D>(task, &mut down, &mut pulse)? else { break };
-                    self.guarded(|_| reader.add_split(split))?;
-                }
+                ReaderStatus::More => run.pulse.on_batch(|why| stage.down.flush(why)),
+                ReaderStatus::Wait(timeout) => run.wait(timeout, &mut stage)?,
+                ReaderStatus::NeedSplit => match stage.waiting.pop_front() {
+                    Some(split) => self.guarded(|_| stage.reader.add_split(split))?,
+                    None => match run.next_split(&mut stage)? {
+                        Next::Split(bytes) => {
+                            let split = decode_split(&bytes)?;
+                            self.guarded(|_| stage.reader.add_split(split))?;
+                        }
+                        Next::None => break,
+                        Next::Stop => return Ok(()),
+                    },
+                },
             }
         }
-        down.control(Control::End);
+        if run.finish(&mut stage)? {
+            stage.control(Control::End);
+        }
         Ok(())
     }
 }
@@ -100,40 +123,164 @@ impl<S: Source> SourceHead<S> {
     }
 }
 
-/// Asks the enumerator until it has a split or says that there will be none.
-fn next_split<S: Source, D: Stage<S::Item>>(
-    task: &TaskContext,
-    down: &mut D,
-    pulse: &mut Pulse,
-) -> Result<Option<S::Split>, TaskError> {
-    loop {
-        task.request_split();
-        // The answer is usually there within microseconds; only a real wait is worth a flush.
-        let soon = Instant::now() + std::time::Duration::from_millis(1);
-        let mail = match task.wait_for_mail(Some(soon))? {
-            Some(mail) => mail,
-            None => {
-                pulse.on_idle(|why| down.flush(why));
-                match task.wait_for_mail(None)? {
-                    Some(mail) => mail,
-                    None => continue,
-                }
-            }
-        };
-        let Mail::Split(answer) = mail;
-        match answer {
-            SplitAnswer::Next(NextSplit::Split(bytes)) => return decode_split(&bytes).map(Some),
-            SplitAnswer::Next(NextSplit::Finished) => return Ok(None),
-            SplitAnswer::Next(NextSplit::NotYet(wait)) => {
-                pulse.on_idle(|why| down.flush(why));
-                let asked = Instant::now();
-                while asked.elapsed() < wait {
-                    task.shared().check_canceled()?;
-                    task.shared().park(Waiting::Idle, Some(wait.saturating_sub(asked.elapsed())));
-                }
-            }
-            SplitAnswer::Failed(message) => return Err(TaskError::failed(FailureKind::Source, message)),
+/// A source with everything behind it; what its reader has not read is its state.
+struct SourceStage<R: SourceReader, T, D> {
+    reader: R,
+    /// Splits to be read, of before a restore.
+    waiting: VecDeque<R::Split>,
+    node: u32,
+    down: D,
+    item: PhantomData<fn(T)>,
+}
+
+/// Nothing is pushed into a source.
+impl<R: SourceReader, T: 'static, D: Stage<T>> Collector<T> for SourceStage<R, T, D> {
+    fn push(&mut self, record: T) {
+        self.down.push(record);
+    }
+}
+
+impl<R: SourceReader, T: 'static, D: Stage<T>> Stage<T> for SourceStage<R, T, D> {
+    fn open(&mut self, task: &TaskContext) -> Result<(), TaskError> {
+        self.down.open(task)
+    }
+    fn control(&mut self, control: Control) {
+        self.down.control(control);
+    }
+    fn barrier(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) {
+        let guard = OperatorGuard(self.node);
+        let reading = self.reader.snapshot();
+        std::mem::forget(guard);
+        let splits = reading.iter().chain(&self.waiting);
+        snapshot.operator(self.node).list(SPLITS, Redistribution::Split, splits);
+        self.down.barrier(barrier, snapshot);
+    }
+    fn snapshot_step(&mut self, snapshot: &mut SnapshotBuilder) -> bool {
+        self.down.snapshot_step(snapshot)
+    }
+    fn checkpoint_ended(&mut self, checkpoint: u64, completed: bool) {
+        if completed {
+            self.reader.checkpoint_completed(checkpoint);
         }
+        self.down.checkpoint_ended(checkpoint, completed);
+    }
+    fn processing_time(&mut self, now: EventTime) -> EventTime {
+        self.down.processing_time(now)
+    }
+    fn close(&mut self, task: &TaskContext) -> Result<(), TaskError> {
+        self.down.close(task)
+    }
+    fn flush(&mut self, why: Flush) {
+        self.down.flush(why);
+    }
+}
+
+/// What a source task gets to read next.
+enum Next {
+    Split(Vec<u8>),
+    /// There will be nothing more.
+    None,
+    /// The job was stopped with a savepoint.
+    Stop,
+}
+
+/// The loop of a source task beside its reader.
+struct SourceRun<'t> {
+    task: &'t TaskContext,
+    checkpoints: TaskCheckpoints,
+    pulse: Pulse,
+}
+
+impl<'t> SourceRun<'t> {
+    fn new(task: &'t TaskContext) -> Self {
+        SourceRun { task, checkpoints: TaskCheckpoints::new(task), pulse: Pulse::new(task) }
+    }
+
+    /// Reads letters, begins barriers, hands rows over, fires timers. False when the task is to finish at once.
+    fn take_letters<T>(&mut self, stage: &mut impl Stage<T>) -> Result<bool, TaskError> {
+        loop {
+            let progress = self.checkpoints.read_mail(stage)?;
+            while let Some(barrier) = self.checkpoints.take_trigger() {
+                end_of_time(barrier, stage);
+                self.checkpoints.barrier(barrier, Duration::ZERO, stage);
+            }
+            let more = self.checkpoints.work(stage);
+            match progress {
+                // A barrier that was begun just now may have made it hold.
+                Progress::Continue if !self.checkpoints.is_stopping() => {
+                    self.checkpoints.timers(stage);
+                    return Ok(true);
+                }
+                Progress::Continue | Progress::Hold => {
+                    self.task.shared().check_canceled()?;
+                    if !more {
+                        self.task.shared().park(Waiting::Idle, None);
+                    }
+                }
+                Progress::Stop => {
+                    self.checkpoints.wait_for_writers();
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// Nothing to read now.
+    fn wait<T>(&mut self, timeout: Option<Duration>, stage: &mut impl Stage<T>) -> Result<(), TaskError> {
+        self.pulse.on_idle(|why| stage.flush(why));
+        self.task.shared().check_canceled()?;
+        let timer = self.checkpoints.timers_before_wait(stage);
+        if !self.checkpoints.work(stage) {
+            let timeout = timeout.into_iter().chain(timer).min();
+            self.task.shared().park(Waiting::Idle, timeout);
+        }
+        Ok(())
+    }
+
+    /// Asks the enumerator until it has a split or says that there will be none.
+    fn next_split<T>(&mut self, stage: &mut impl Stage<T>) -> Result<Next, TaskError> {
+        loop {
+            self.task.request_split();
+            // The answer is usually there within microseconds; only a real wait is worth a flush.
+            let soon = Instant::now() + Duration::from_millis(1);
+            let answer = loop {
+                self.task.shared().check_canceled()?;
+                if !self.take_letters(stage)? {
+                    return Ok(Next::Stop);
+                }
+                if let Some(answer) = self.checkpoints.take_split() {
+                    break answer;
+                }
+                let patience = soon.saturating_duration_since(Instant::now());
+                if patience.is_zero() {
+                    self.wait(None, stage)?;
+                } else {
+                    self.task.shared().park(Waiting::Idle, Some(patience));
+                }
+            };
+            match answer {
+                SplitAnswer::Next(NextSplit::Split(bytes)) => return Ok(Next::Split(bytes)),
+                SplitAnswer::Next(NextSplit::Finished) => return Ok(Next::None),
+                SplitAnswer::Next(NextSplit::NotYet(wait)) => {
+                    let asked = Instant::now();
+                    while asked.elapsed() < wait {
+                        self.wait(Some(wait.saturating_sub(asked.elapsed())), stage)?;
+                        if !self.take_letters(stage)? {
+                            return Ok(Next::Stop);
+                        }
+                    }
+                }
+                SplitAnswer::Failed(message) => return Err(TaskError::failed(FailureKind::Source, message)),
+            }
+        }
+    }
+
+    /// Everything is read. Whether the input has an end; otherwise the job was stopped with a savepoint.
+    fn finish<T>(&mut self, stage: &mut impl Stage<T>) -> Result<bool, TaskError> {
+        if !self.take_letters(stage)? {
+            return Ok(false);
+        }
+        self.checkpoints.finish(stage)
     }
 }
 
@@ -160,26 +307,44 @@ impl<T: Record> Chain for Input<T> {
 
     fn run<D: Stage<T>>(self, mut down: D, task: &mut TaskContext) -> Result<(), TaskError> {
         let mut gate = task.gate::<T>(0);
+        if task.had_finished() {
+            return down.close(task);
+        }
         down.open(task)?;
         task.report_running();
         let shared = task.shared().clone();
         let mut pulse = Pulse::new(task);
+        let mut checkpoints = TaskCheckpoints::new(task);
         loop {
             shared.check_canceled()?;
+            if checkpoints.read_mail(&mut down)? == Progress::Stop {
+                checkpoints.wait_for_writers();
+                return Ok(());
+            }
             match gate.poll()? {
                 GateEvent::Empty => {
                     pulse.on_idle(|why| down.flush(why));
                     shared.check_canceled()?;
-                    shared.park(Waiting::Idle, None);
+                    let timer = checkpoints.timers_before_wait(&mut down);
+                    if !checkpoints.work(&mut down) {
+                        shared.park(Waiting::Idle, timer);
+                    }
                 }
                 GateEvent::Action(GateAction::End) => {
-                    down.control(Control::End);
+                    if checkpoints.finish(&mut down)? {
+                        down.control(Control::End);
+                    }
                     return Ok(());
+                }
+                GateEvent::Action(GateAction::Aligned(barrier)) => {
+                    checkpoints.barrier(barrier, gate.alignment(), &mut down);
                 }
                 GateEvent::Action(action) => pass_on(action, &mut down),
                 event => {
                     feed(event, &mut gate, &mut pulse, &mut down, D::push, D::flush)?;
                     pulse.on_batch(|why| down.flush(why));
+                    checkpoints.timers(&mut down);
+                    checkpoints.work(&mut down);
                 }
             }
         }
@@ -235,143 +400,251 @@ fn pass_on<T>(action: GateAction, down: &mut impl Stage<T>) {
     match action {
         GateAction::Watermark(time) => down.control(Control::Watermark(time)),
         GateAction::Idle(idle) => down.control(Control::Idle(idle)),
-        GateAction::Aligned(barrier) => down.control(Control::Barrier(barrier)),
-        // Ends are the loops' business, the others mean nothing downstream.
-        GateAction::End | GateAction::None | GateAction::Block | GateAction::BlockAnew => {}
+        // Barriers and ends are the loops' business, the others mean nothing downstream.
+        GateAction::Aligned(_) | GateAction::End | GateAction::None | GateAction::Block | GateAction::BlockAnew => {}
     }
 }
 
 /// A chain that starts with two inputs of different types.
 #[derive(Debug)]
-pub struct CoInput<A, B, F: CoProcessFunction<A, B>> {
+pub struct CoInput<A, B, Op> {
     /// The operator over both inputs.
-    pub op: CoProcessOperator<F, F::Out>,
+    pub op: Op,
     /// Its node in the StreamGraph.
     pub node: u32,
     records: PhantomData<fn(A, B)>,
 }
 
-impl<A, B, F: CoProcessFunction<A, B>> CoInput<A, B, F> {
+impl<A, B, Op> CoInput<A, B, Op> {
     /// A head running `op`.
-    pub fn new(op: CoProcessOperator<F, F::Out>, node: u32) -> Self {
+    pub fn new(op: Op, node: u32) -> Self {
         CoInput { op, node, records: PhantomData }
     }
 }
 
-impl<A, B, F: CoProcessFunction<A, B>> Clone for CoInput<A, B, F> {
+impl<A, B, Op: Clone> Clone for CoInput<A, B, Op> {
     fn clone(&self) -> Self {
         CoInput::new(self.op.clone(), self.node)
     }
 }
 
-impl<A: Record, B: Record, F: CoProcessFunction<A, B>> Chain for CoInput<A, B, F> {
-    type Out = F::Out;
+impl<A: Record, B: Record, Op: CoOperator<A, B>> Chain for CoInput<A, B, Op> {
+    type Out = Op::Out;
 
-    fn run<D: Stage<F::Out>>(self, down: D, task: &mut TaskContext) -> Result<(), TaskError> {
+    fn run<D: Stage<Op::Out>>(self, down: D, task: &mut TaskContext) -> Result<(), TaskError> {
         let (first, second) = (task.gate::<A>(0), task.gate::<B>(1));
-        let mut run = CoRun { op: self.op, node: self.node, down };
-        run.down.open(task)?;
-        run.op.open_context(task)?;
-        run.call(|f, context| f.open(context));
+        let mut stage = CoStage { op: self.op, node: self.node, down, records: PhantomData::<fn(A, B)> };
+        if task.had_finished() {
+            return stage.close(task);
+        }
+        stage.open(task)?;
         task.report_running();
-        run.feed_both(first, second, task)
+        CoRun::new(task, stage).feed_both(first, second)
     }
 }
 
-struct CoRun<F, Out, D> {
-    op: CoProcessOperator<F, Out>,
+/// An operator over two inputs with everything behind it. As a stage it has no input of its own.
+struct CoStage<A, B, Op, D> {
+    op: Op,
     node: u32,
     down: D,
+    records: PhantomData<fn(A, B)>,
 }
 
-impl<F, Out, D: Stage<Out>> CoRun<F, Out, D> {
+impl<A, B, Op, D> CoStage<A, B, Op, D> {
     #[inline(always)]
-    fn call(&mut self, f: impl FnOnce(&mut F, &mut crate::process::ProcessContext<Out>)) {
+    fn guarded<R>(&mut self, f: impl FnOnce(&mut Op, &mut D) -> R) -> R {
         let guard = OperatorGuard(self.node);
-        self.op.call(&mut self.down, f);
+        let result = f(&mut self.op, &mut self.down);
         std::mem::forget(guard);
+        result
     }
+}
 
+impl<A, B, Op, D> Collector<()> for CoStage<A, B, Op, D> {
+    fn push(&mut self, _record: ()) {}
+}
+
+impl<A, B, Op, D> Stage<()> for CoStage<A, B, Op, D>
+where
+    A: Record,
+    B: Record,
+    Op: CoOperator<A, B>,
+    D: Stage<Op::Out>,
+{
+    fn open(&mut self, task: &TaskContext) -> Result<(), TaskError> {
+        let node = self.node;
+        self.down.open(task)?;
+        self.guarded(|op, _| op.open(&OperatorContext { task, node }))
+    }
     fn control(&mut self, control: Control) {
-        self.op.side_outputs().control(control);
+        self.guarded(|op, down| match control {
+            Control::Watermark(time) => op.watermark(time, down),
+            Control::End => op.end(down),
+            Control::Barrier(_) | Control::Idle(_) => {}
+        });
+        if let Some(sides) = self.op.side_outputs() {
+            sides.control(control);
+        }
         self.down.control(control);
     }
-
+    fn barrier(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) {
+        let node = self.node;
+        self.guarded(|op, down| {
+            if barrier.kind == CheckpointKind::Drain {
+                op.first_ended(down);
+                op.second_ended(down);
+                op.end(down);
+            }
+            op.snapshot(&mut snapshot.operator(node));
+        });
+        if let Some(sides) = self.op.side_outputs() {
+            sides.control(Control::Barrier(barrier));
+        }
+        self.down.barrier(barrier, snapshot);
+    }
+    fn snapshot_step(&mut self, snapshot: &mut SnapshotBuilder) -> bool {
+        let node = self.node;
+        self.guarded(|op, _| op.snapshot_step(&mut snapshot.operator(node))) || self.down.snapshot_step(snapshot)
+    }
+    fn checkpoint_ended(&mut self, checkpoint: u64, completed: bool) {
+        self.guarded(|op, _| op.checkpoint_ended(checkpoint, completed));
+        self.down.checkpoint_ended(checkpoint, completed);
+    }
+    fn processing_time(&mut self, now: EventTime) -> EventTime {
+        let own = self.guarded(|op, down| op.processing_time(now, down));
+        own.min(self.down.processing_time(now))
+    }
+    fn close(&mut self, task: &TaskContext) -> Result<(), TaskError> {
+        if let Some(sides) = self.op.side_outputs() {
+            sides.open(task)?;
+            sides.control(Control::End);
+        }
+        self.down.close(task)
+    }
     fn flush(&mut self, why: Flush) {
-        self.op.side_outputs().flush(why);
+        if let Some(sides) = self.op.side_outputs() {
+            sides.flush(why);
+        }
         self.down.flush(why);
     }
 }
 
-impl<F, Out: 'static, D: Stage<Out>> CoRun<F, Out, D> {
-    fn feed_both<A, B>(mut self, mut first: Gate<A>, mut second: Gate<B>, task: &TaskContext) -> Result<(), TaskError>
-    where
-        A: Record,
-        B: Record,
-        F: CoProcessFunction<A, B, Out = Out>,
-    {
-        let shared = task.shared().clone();
-        let mut pulse = Pulse::new(task);
-        // The two gates are the two channels of a third one: it merges their watermarks and aligns their barriers.
-        let mut both = crate::gate::GateState::new(2);
-        // An input that delivered a barrier is not read until the other one has.
-        let mut blocked = [false; 2];
+/// What became of an element of one of two inputs.
+enum Fed {
+    Nothing,
+    Something,
+    /// Both inputs have ended.
+    Ended,
+}
+
+/// The loop over two inputs.
+struct CoRun<'t, S> {
+    task: &'t TaskContext,
+    stage: S,
+    pulse: Pulse,
+    checkpoints: TaskCheckpoints,
+    /// The two gates are the two channels of a third one: it merges their watermarks and aligns their barriers.
+    both: GateState,
+    /// An input that delivered a barrier is not read until the other one has.
+    blocked: [bool; 2],
+    blocked_since: Option<Instant>,
+}
+
+impl<'t, A, B, Op, D> CoRun<'t, CoStage<A, B, Op, D>>
+where
+    A: Record,
+    B: Record,
+    Op: CoOperator<A, B>,
+    D: Stage<Op::Out>,
+{
+    fn new(task: &'t TaskContext, stage: CoStage<A, B, Op, D>) -> Self {
+        CoRun {
+            task,
+            stage,
+            pulse: Pulse::new(task),
+            checkpoints: TaskCheckpoints::new(task),
+            both: GateState::new(2),
+            blocked: [false; 2],
+            blocked_since: None,
+        }
+    }
+
+    fn feed_both(mut self, mut first: Gate<A>, mut second: Gate<B>) -> Result<(), TaskError> {
+        let shared = self.task.shared().clone();
         loop {
             shared.check_canceled()?;
-            let a = if first.is_ended() || blocked[0] { GateEvent::Empty } else { first.poll()? };
-            let first_empty = matches!(a, GateEvent::Empty);
-            match a {
-                GateEvent::Action(action) => {
-                    if action == GateAction::End {
-                        self.call(|f, context| f.first_ended(context));
-                    }
-                    self.merge(&mut both, 0, action, &mut blocked);
-                }
-                event => {
-                    let push = |run: &mut Self, record| run.call(|f, context| f.first(record, context));
-                    feed(event, &mut first, &mut pulse, &mut self, push, Self::flush)?;
-                }
-            }
-            let b = if second.is_ended() || blocked[1] { GateEvent::Empty } else { second.poll()? };
-            let second_empty = matches!(b, GateEvent::Empty);
-            match b {
-                GateEvent::Action(action) => {
-                    if action == GateAction::End {
-                        self.call(|f, context| f.second_ended(context));
-                    }
-                    self.merge(&mut both, 1, action, &mut blocked);
-                }
-                event => {
-                    let push = |run: &mut Self, record| run.call(|f, context| f.second(record, context));
-                    feed(event, &mut second, &mut pulse, &mut self, push, Self::flush)?;
-                }
-            }
-            if both.is_ended() {
-                self.control(Control::End);
+            if self.checkpoints.read_mail(&mut self.stage)? == Progress::Stop {
+                self.checkpoints.wait_for_writers();
                 return Ok(());
             }
-            if first_empty && second_empty {
-                pulse.on_idle(|why| self.flush(why));
+            let ended = |op: &mut Op, down: &mut D| op.first_ended(down);
+            let a = self.feed_one(0, &mut first, ended, |op, record, down| op.first(record, down))?;
+            let ended = |op: &mut Op, down: &mut D| op.second_ended(down);
+            let b = self.feed_one(1, &mut second, ended, |op, record, down| op.second(record, down))?;
+            if matches!(a, Fed::Ended) || matches!(b, Fed::Ended) {
+                if self.checkpoints.finish(&mut self.stage)? {
+                    self.stage.control(Control::End);
+                }
+                return Ok(());
+            }
+            if matches!((a, b), (Fed::Nothing, Fed::Nothing)) {
+                self.pulse.on_idle(|why| self.stage.flush(why));
                 shared.check_canceled()?;
-                shared.park(Waiting::Idle, None);
+                let timer = self.checkpoints.timers_before_wait(&mut self.stage);
+                if !self.checkpoints.work(&mut self.stage) {
+                    shared.park(Waiting::Idle, timer);
+                }
             } else {
-                pulse.on_batch(|why| self.flush(why));
+                self.pulse.on_batch(|why| self.stage.flush(why));
+                self.checkpoints.timers(&mut self.stage);
+                self.checkpoints.work(&mut self.stage);
             }
         }
+    }
+
+    /// Takes the next element of one input.
+    fn feed_one<T: Record>(
+        &mut self,
+        input: usize,
+        gate: &mut Gate<T>,
+        ended: impl Fn(&mut Op, &mut D),
+        push: impl Fn(&mut Op, T, &mut D),
+    ) -> Result<Fed, TaskError> {
+        if gate.is_ended() || self.blocked[input] {
+            return Ok(Fed::Nothing);
+        }
+        match gate.poll()? {
+            GateEvent::Empty => return Ok(Fed::Nothing),
+            GateEvent::Action(action) => {
+                if action == GateAction::End {
+                    self.stage.guarded(|op, down| ended(op, down));
+                }
+                self.merge(input, action, gate.alignment());
+            }
+            event => {
+                let CoRun { stage, pulse, .. } = self;
+                let push = |stage: &mut CoStage<A, B, Op, D>, record| {
+                    stage.guarded(|op, down| push(op, record, down));
+                };
+                feed(event, gate, pulse, stage, push, Stage::flush)?;
+            }
+        }
+        Ok(if self.both.is_ended() { Fed::Ended } else { Fed::Something })
     }
 
     /// Passes a change of watermark or idleness down the chain.
     fn settle(&mut self, action: GateAction) {
         match action {
-            GateAction::Watermark(time) => self.control(Control::Watermark(time)),
-            GateAction::Idle(idle) => self.control(Control::Idle(idle)),
+            GateAction::Watermark(time) => self.stage.control(Control::Watermark(time)),
+            GateAction::Idle(idle) => self.stage.control(Control::Idle(idle)),
             // The loop looks for the end itself; alignment is settled where it is known which input was blocked.
             GateAction::End | GateAction::None | GateAction::Block | GateAction::BlockAnew | GateAction::Aligned(_) => {
             }
         }
     }
 
-    fn merge(&mut self, both: &mut crate::gate::GateState, input: usize, action: GateAction, blocked: &mut [bool; 2]) {
+    fn merge(&mut self, input: usize, action: GateAction, alignment: Duration) {
         let control = match action {
             GateAction::Watermark(time) => Control::Watermark(time),
             GateAction::Idle(idle) => Control::Idle(idle),
@@ -379,16 +652,23 @@ impl<F, Out: 'static, D: Stage<Out>> CoRun<F, Out, D> {
             GateAction::End => Control::End,
             GateAction::None | GateAction::Block | GateAction::BlockAnew => return,
         };
-        match both.on_control(input, control) {
+        let wait = !self.task.options().at_least_once;
+        match self.both.on_control(input, control) {
             GateAction::Aligned(barrier) => {
-                *blocked = [false; 2];
-                self.control(Control::Barrier(barrier));
-                self.settle(both.advance());
+                self.blocked = [false; 2];
+                let waited = self.blocked_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+                self.checkpoints.barrier(barrier, alignment + waited, &mut self.stage);
+                let action = self.both.advance();
+                self.settle(action);
             }
-            GateAction::Block => blocked[input] = true,
+            GateAction::Block => {
+                self.blocked_since.get_or_insert_with(Instant::now);
+                self.blocked[input] = wait;
+            }
             GateAction::BlockAnew => {
-                *blocked = [false; 2];
-                blocked[input] = true;
+                self.blocked_since = Some(Instant::now());
+                self.blocked = [false; 2];
+                self.blocked[input] = wait;
             }
             other => self.settle(other),
         }

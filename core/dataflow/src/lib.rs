@@ -19,6 +19,7 @@ pub mod plan;
 pub mod process;
 pub mod record;
 pub mod sink;
+pub mod snapshot;
 pub mod source;
 pub mod state;
 pub mod storage;

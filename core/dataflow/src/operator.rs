@@ -8,9 +8,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::element::{Control, EventTime};
+use weir_checkpoint::TableSnapshot;
+use weir_model::{CheckpointKind, KeyGroups};
+
+use crate::element::{Barrier, Control, EventTime};
 use crate::failure::{OperatorGuard, TaskError, raise};
 use crate::plan::TaskContext;
+use crate::record::Record;
+use crate::snapshot::{OperatorSnapshotter, RestoredRows, SnapshotBuilder};
 use crate::task::TaskShared;
 
 /// Takes records one at a time. What user code sees of everything downstream.
@@ -44,8 +49,18 @@ pub enum Flush {
 pub trait Stage<T>: Collector<T> + 'static {
     /// Prepares for the first record; called once, on the task's thread, downstream first.
     fn open(&mut self, task: &TaskContext) -> Result<(), TaskError>;
-    /// Takes a watermark, barrier or end; ordered with the records.
+    /// Takes a watermark, a change of idleness or the end; ordered with the records.
     fn control(&mut self, control: Control);
+    /// Takes a barrier: every operator hands its state over, in its turn, and the barrier goes on behind what was emitted before.
+    fn barrier(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder);
+    /// Hands over some more rows of the snapshot under way. Whether there may be more.
+    fn snapshot_step(&mut self, snapshot: &mut SnapshotBuilder) -> bool;
+    /// A checkpoint is complete, or nothing will become of it.
+    fn checkpoint_ended(&mut self, checkpoint: u64, completed: bool);
+    /// Fires the timers due at this processing time. When the next one is due; `EventTime::MAX` if there is none.
+    fn processing_time(&mut self, now: EventTime) -> EventTime;
+    /// Ends the outputs of a chain that had finished before the job was restored, without opening it.
+    fn close(&mut self, task: &TaskContext) -> Result<(), TaskError>;
     /// Lets buffered results move on.
     fn flush(&mut self, why: Flush);
 }
@@ -81,6 +96,100 @@ pub trait Operator<In>: Clone + Send + 'static {
         let _ = out;
     }
 
+    /// A barrier is about to pass: what must not wait for later goes out now.
+    fn before_barrier<C: Collector<Self::Out>>(&mut self, out: &mut C) {
+        let _ = out;
+    }
+
+    /// Hands over the operator's state. Lists and small things at once; rows of tables may follow in
+    /// [`snapshot_step`](Self::snapshot_step), as they were at this moment.
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshotter<'_>) {
+        let _ = snapshot;
+    }
+
+    /// Hands over some more rows, about a few hundred microseconds' worth. Whether there may be more.
+    fn snapshot_step(&mut self, snapshot: &mut OperatorSnapshotter<'_>) -> bool {
+        let _ = snapshot;
+        false
+    }
+
+    /// A checkpoint is complete (everything it holds is durable), or nothing will become of it.
+    fn checkpoint_ended(&mut self, checkpoint: u64, completed: bool) {
+        let _ = (checkpoint, completed);
+    }
+
+    /// Processing time advanced, in milliseconds since the epoch: fires what is due. When the operator wants to be called next;
+    /// `EventTime::MAX` for never.
+    fn processing_time<C: Collector<Self::Out>>(&mut self, now: EventTime, out: &mut C) -> EventTime {
+        let _ = (now, out);
+        EventTime::MAX
+    }
+
+    /// Side outputs, which follow the main output's control elements.
+    fn side_outputs(&mut self) -> Option<&mut crate::process::SideOutputs> {
+        None
+    }
+}
+
+/// An operator over two inputs; the head of its chain. What is not said here is as for [`Operator`].
+pub trait CoOperator<A, B>: Clone + Send + 'static {
+    /// The record type it emits.
+    type Out: 'static;
+
+    /// Prepares for the first record.
+    fn open(&mut self, task: &OperatorContext<'_>) -> Result<(), TaskError> {
+        let _ = task;
+        Ok(())
+    }
+
+    /// Takes a record of the first input.
+    fn first<C: Collector<Self::Out>>(&mut self, record: A, out: &mut C);
+
+    /// Takes a record of the second input.
+    fn second<C: Collector<Self::Out>>(&mut self, record: B, out: &mut C);
+
+    /// The first input ended.
+    fn first_ended<C: Collector<Self::Out>>(&mut self, out: &mut C) {
+        let _ = out;
+    }
+
+    /// The second input ended.
+    fn second_ended<C: Collector<Self::Out>>(&mut self, out: &mut C) {
+        let _ = out;
+    }
+
+    /// Event time advanced on both inputs.
+    fn watermark<C: Collector<Self::Out>>(&mut self, time: EventTime, out: &mut C) {
+        let _ = (time, out);
+    }
+
+    /// Both inputs ended.
+    fn end<C: Collector<Self::Out>>(&mut self, out: &mut C) {
+        let _ = out;
+    }
+
+    /// As [`Operator::snapshot`].
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshotter<'_>) {
+        let _ = snapshot;
+    }
+
+    /// As [`Operator::snapshot_step`].
+    fn snapshot_step(&mut self, snapshot: &mut OperatorSnapshotter<'_>) -> bool {
+        let _ = snapshot;
+        false
+    }
+
+    /// As [`Operator::checkpoint_ended`].
+    fn checkpoint_ended(&mut self, checkpoint: u64, completed: bool) {
+        let _ = (checkpoint, completed);
+    }
+
+    /// As [`Operator::processing_time`].
+    fn processing_time<C: Collector<Self::Out>>(&mut self, now: EventTime, out: &mut C) -> EventTime {
+        let _ = (now, out);
+        EventTime::MAX
+    }
+
     /// Side outputs, which follow the main output's control elements.
     fn side_outputs(&mut self) -> Option<&mut crate::process::SideOutputs> {
         None
@@ -94,6 +203,38 @@ pub struct OperatorContext<'a> {
     pub task: &'a TaskContext,
     /// Its node in the job's StreamGraph.
     pub node: u32,
+}
+
+impl OperatorContext<'_> {
+    /// The items of the operator's list of this name that it begins with; empty when there is nothing to restore.
+    ///
+    /// # Errors
+    /// They cannot be read, or were written with a type that `T` cannot follow.
+    pub fn restored_list<T: Record>(&self, name: &str) -> Result<Vec<T>, TaskError> {
+        match self.task.restored() {
+            Some(restored) => restored.items(self.task.operator_id(self.node), name),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The tables of this name that the operator begins with, each with what it takes to read its rows.
+    pub fn restored_tables(&self, name: &str) -> Vec<TableSnapshot> {
+        let Some(restored) = self.task.restored() else { return Vec::new() };
+        restored.tables(self.task.operator_id(self.node), name).cloned().collect()
+    }
+
+    /// Reads and checks the rows of a restored table, a group at a time.
+    pub fn restored_rows<'t>(
+        &'t self,
+        table: &'t TableSnapshot,
+    ) -> impl Iterator<Item = Result<RestoredRows, TaskError>> + 't {
+        self.task.restored().into_iter().flat_map(|restored| restored.rows(table))
+    }
+
+    /// The key groups of the vertex.
+    pub fn key_groups(&self) -> KeyGroups {
+        self.task.key_groups()
+    }
 }
 
 /// An operator with everything behind it.
@@ -134,12 +275,52 @@ impl<In: 'static, Op: Operator<In>, D: Stage<Op::Out>> Stage<In> for OpStage<Op,
         self.guarded(|op, down| match control {
             Control::Watermark(time) => op.watermark(time, down),
             Control::End => op.end(down),
+            // Barriers come through `barrier`.
             Control::Barrier(_) | Control::Idle(_) => {}
         });
         if let Some(sides) = self.op.side_outputs() {
             sides.control(control);
         }
         self.down.control(control);
+    }
+
+    fn barrier(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) {
+        let node = self.node;
+        self.guarded(|op, down| {
+            if barrier.kind == CheckpointKind::Drain {
+                op.end(down);
+            }
+            op.before_barrier(down);
+            op.snapshot(&mut snapshot.operator(node));
+        });
+        if let Some(sides) = self.op.side_outputs() {
+            sides.control(Control::Barrier(barrier));
+        }
+        self.down.barrier(barrier, snapshot);
+    }
+
+    fn snapshot_step(&mut self, snapshot: &mut SnapshotBuilder) -> bool {
+        let node = self.node;
+        // One operator after the other: what is begun is brought to its end first.
+        self.guarded(|op, _| op.snapshot_step(&mut snapshot.operator(node))) || self.down.snapshot_step(snapshot)
+    }
+
+    fn checkpoint_ended(&mut self, checkpoint: u64, completed: bool) {
+        self.guarded(|op, _| op.checkpoint_ended(checkpoint, completed));
+        self.down.checkpoint_ended(checkpoint, completed);
+    }
+
+    fn processing_time(&mut self, now: EventTime) -> EventTime {
+        let own = self.guarded(|op, down| op.processing_time(now, down));
+        own.min(self.down.processing_time(now))
+    }
+
+    fn close(&mut self, task: &TaskContext) -> Result<(), TaskError> {
+        if let Some(sides) = self.op.side_outputs() {
+            sides.open(task)?;
+            sides.control(Control::End);
+        }
+        self.down.close(task)
     }
 
     fn flush(&mut self, why: Flush) {
@@ -199,6 +380,17 @@ impl<T: 'static> Stage<T> for NullStage {
         Ok(())
     }
     fn control(&mut self, _control: Control) {}
+    fn barrier(&mut self, _barrier: Barrier, _snapshot: &mut SnapshotBuilder) {}
+    fn snapshot_step(&mut self, _snapshot: &mut SnapshotBuilder) -> bool {
+        false
+    }
+    fn checkpoint_ended(&mut self, _checkpoint: u64, _completed: bool) {}
+    fn processing_time(&mut self, _now: EventTime) -> EventTime {
+        EventTime::MAX
+    }
+    fn close(&mut self, _task: &TaskContext) -> Result<(), TaskError> {
+        Ok(())
+    }
     fn flush(&mut self, _why: Flush) {}
 }
 

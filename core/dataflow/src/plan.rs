@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use weir_model::JobGraph;
+use weir_model::{JobGraph, KeyGroups, OperatorId};
 
 use crate::channel::{ChannelWriter, Gate};
 use crate::exchange::PartitionContext;
 use crate::fabric::ChannelOptions;
-use crate::failure::TaskError;
 use crate::operator::VertexBody;
 use crate::record::Record;
 use crate::sink::ErasedSink;
+use crate::snapshot::RestoredTask;
 use crate::source::ErasedSource;
-use crate::task::{Mail, TaskId, TaskShared, Waiting};
+use crate::task::{TaskId, TaskShared};
 use crate::worker::WorkerRuntime;
 
 /// An output port of the job: the start of exactly one edge. Unique in a job.
@@ -30,6 +30,8 @@ pub struct JobPlan {
     pub bodies: Vec<Arc<dyn VertexBody>>,
     /// Names of StreamGraph nodes, by node id; for reports.
     pub node_names: Vec<String>,
+    /// Ids of StreamGraph nodes, by node id: what their state is known by.
+    pub operator_ids: Vec<OperatorId>,
     /// The edge that starts at each port.
     pub ports: BTreeMap<PortId, u32>,
     /// Options of the runtime.
@@ -66,6 +68,10 @@ pub struct RuntimeOptions {
     pub channels: ChannelOptions,
     /// Whether running aggregates are emitted only once, at the end of the input.
     pub final_results_only: bool,
+    /// Bytes of state up to which a task's part of a checkpoint is inline, and no file of its own.
+    pub inline_threshold: usize,
+    /// Whether tasks go on reading inputs whose barrier has come: at-least-once.
+    pub at_least_once: bool,
 }
 
 impl Default for RuntimeOptions {
@@ -74,6 +80,8 @@ impl Default for RuntimeOptions {
             buffer_timeout: Some(Duration::from_millis(100)),
             channels: ChannelOptions::default(),
             final_results_only: false,
+            inline_threshold: 20 * 1024,
+            at_least_once: false,
         }
     }
 }
@@ -132,7 +140,7 @@ impl TaskContext {
 
     /// The gate over input `input` of this task.
     pub(crate) fn gate<T: Record>(&self, input: u32) -> Gate<T> {
-        Gate::new(self.runtime.fabric().inbox::<T>(self.id(), input))
+        Gate::new(self.runtime.fabric().inbox::<T>(self.id(), input), self.options().at_least_once)
     }
 
     /// One writer per connected consumer of the edge at `port`, in the consumers' order.
@@ -162,19 +170,28 @@ impl TaskContext {
         *self.runtime.plan().ports.get(&port).expect("every port of a finished job starts an edge")
     }
 
-    /// Waits for a letter, at most until `deadline`, answering cancellation.
-    pub(crate) fn wait_for_mail(&self, deadline: Option<Instant>) -> Result<Option<Mail>, TaskError> {
-        loop {
-            self.shared.check_canceled()?;
-            if let Some(mail) = self.shared.take_mail() {
-                return Ok(Some(mail));
-            }
-            let timeout = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-            if timeout == Some(Duration::ZERO) {
-                return Ok(None);
-            }
-            self.shared.park(Waiting::Idle, timeout);
-        }
+    pub(crate) fn runtime(&self) -> &Arc<WorkerRuntime> {
+        &self.runtime
+    }
+
+    /// What the task begins with, if it was restored.
+    pub(crate) fn restored(&self) -> Option<&RestoredTask> {
+        self.runtime.restored(self.id())
+    }
+
+    /// Whether the task had finished when the job was restored: it has nothing to do but to say so.
+    pub(crate) fn had_finished(&self) -> bool {
+        self.restored().is_some_and(|restored| restored.snapshot.finished)
+    }
+
+    /// The id of the operator at this node.
+    pub(crate) fn operator_id(&self, node: u32) -> OperatorId {
+        self.runtime.plan().operator_ids[node as usize]
+    }
+
+    /// The key groups of this vertex.
+    pub fn key_groups(&self) -> KeyGroups {
+        self.runtime.plan().graph.vertices[self.id().vertex as usize].key_groups()
     }
 
     /// Asks the enumerator of this task's source for a split; the answer comes as mail.

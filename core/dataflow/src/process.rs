@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::element::Control;
 use crate::exchange::{ExchangeStage, RoundRobinPartitioner};
 use crate::failure::TaskError;
-use crate::operator::{Collector, Flush, Operator, OperatorContext, Stage};
+use crate::operator::{CoOperator, Collector, Flush, Operator, OperatorContext, Stage};
 use crate::plan::{PortId, TaskContext};
 use crate::record::Record;
 use crate::state::KeyedStates;
@@ -104,7 +104,7 @@ impl SideOutputs {
         self.declared.push(SideDeclaration { tag: tag.id, port, build });
     }
 
-    fn open(&mut self, task: &TaskContext) -> Result<(), TaskError> {
+    pub(crate) fn open(&mut self, task: &TaskContext) -> Result<(), TaskError> {
         for side in &self.declared {
             self.open.push((side.tag, (side.build)(task, side.port)?));
         }
@@ -450,7 +450,7 @@ pub trait CoProcessFunction<A, B>: Clone + Send + 'static {
 /// The operator of a [`CoProcessFunction`]; the head of its chain.
 #[derive(Debug)]
 pub struct CoProcessOperator<F, Out> {
-    pub(crate) function: F,
+    function: F,
     context: ProcessContext<Out>,
 }
 
@@ -460,19 +460,43 @@ impl<F, Out> CoProcessOperator<F, Out> {
         CoProcessOperator { function, context: ProcessContext::new(SideOutputs::default()) }
     }
 
-    pub(crate) fn open_context(&mut self, task: &TaskContext) -> Result<(), TaskError> {
-        self.context.open(task)
-    }
-
-    pub(crate) fn side_outputs(&mut self) -> &mut SideOutputs {
-        &mut self.context.sides
-    }
-
     /// Runs `f` and passes on what it emitted.
     #[inline(always)]
-    pub(crate) fn call<C: Collector<Out>>(&mut self, out: &mut C, f: impl FnOnce(&mut F, &mut ProcessContext<Out>)) {
+    fn call<C: Collector<Out>>(&mut self, out: &mut C, f: impl FnOnce(&mut F, &mut ProcessContext<Out>)) {
         f(&mut self.function, &mut self.context);
         self.context.drain_into(out);
+    }
+}
+
+impl<A, B, F: CoProcessFunction<A, B>> CoOperator<A, B> for CoProcessOperator<F, F::Out> {
+    type Out = F::Out;
+
+    fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
+        self.context.open(context.task)?;
+        self.function.open(&mut self.context);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn first<C: Collector<F::Out>>(&mut self, record: A, out: &mut C) {
+        self.call(out, |f, context| f.first(record, context));
+    }
+
+    #[inline(always)]
+    fn second<C: Collector<F::Out>>(&mut self, record: B, out: &mut C) {
+        self.call(out, |f, context| f.second(record, context));
+    }
+
+    fn first_ended<C: Collector<F::Out>>(&mut self, out: &mut C) {
+        self.call(out, |f, context| f.first_ended(context));
+    }
+
+    fn second_ended<C: Collector<F::Out>>(&mut self, out: &mut C) {
+        self.call(out, |f, context| f.second_ended(context));
+    }
+
+    fn side_outputs(&mut self) -> Option<&mut SideOutputs> {
+        Some(&mut self.context.sides)
     }
 }
 

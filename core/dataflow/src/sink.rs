@@ -9,6 +9,7 @@ use std::fmt;
 
 use crate::failure::{FailureKind, TaskError, raise};
 use crate::operator::{Collector, Flush, Operator, OperatorContext};
+use crate::snapshot::OperatorSnapshotter;
 use crate::task::TaskShared;
 
 /// Why a sink could not go on. Names the output, what was found, what was expected.
@@ -61,6 +62,10 @@ pub struct WriterContext {
 pub struct CommitterContext {
     /// The same as [`WriterContext::run_id`].
     pub run_id: String,
+    /// Whether the job goes on from a checkpoint: what earlier runs have made visible is its output and stays, and the first
+    /// [`Committer::commit`], which comes before anything is written, says what of theirs is still to be made visible. Whatever else they
+    /// wrote aside may be removed after that, and not before.
+    pub restored: bool,
 }
 
 /// A sink of records: makes writers and, if its output must become visible all at once, a committer.
@@ -76,7 +81,7 @@ pub trait Sink<T>: Clone + Send + 'static {
 
     /// Makes the committer; called on the driver's side before any task starts, so this is the place to refuse an output
     /// that cannot be written. When the process with a run's committers was lost, the next one makes committers with that run's id
-    /// only to call [`Committer::abort`], before it makes its own.
+    /// only to commit what is to be restored, if there is anything, and to call [`Committer::abort`], before it makes its own.
     fn create_committer(&self, context: &CommitterContext) -> Result<Option<Box<dyn Committer>>, SinkError> {
         let _ = context;
         Ok(None)
@@ -94,16 +99,20 @@ pub trait SinkWriter<T>: Send + 'static {
     }
 
     /// First phase: makes everything written so far complete and durable, still invisible, and says what to commit.
-    /// Called at the end of the input (and for each checkpoint once there are checkpoints).
+    /// Called for each checkpoint and at the end of the input. What is written afterwards belongs to the next call.
     fn prepare_commit(&mut self) -> Result<Vec<Vec<u8>>, SinkError>;
 }
 
 /// The driver's side of a sink.
 pub trait Committer: Send {
-    /// Second phase: makes everything visible. May be called again with the same committables after a failure.
+    /// Second phase: makes this output visible, and leaves what is visible already as it is. Called when a checkpoint is complete, in
+    /// their order, and at the end of the job with what came since; a job without checkpoints has only this one. May be called again
+    /// with the same committables after a failure, also of a committer of a later run: checkpoints keep them until they are known to
+    /// be visible, and a job that is restored from one begins with them.
     fn commit(&mut self, committables: Vec<Vec<u8>>) -> Result<(), SinkError>;
 
-    /// Discards everything written aside by this run.
+    /// Discards everything that was written aside and not committed, because the job ends without it. What belongs to a complete checkpoint
+    /// has been committed before. If that was not possible, this is not called, and what was written aside must stay.
     fn abort(&mut self);
 }
 
@@ -187,7 +196,18 @@ impl<T: 'static, S: Sink<T>> Operator<T> for SinkOperator<T, S> {
         self.with_writer(|open| open.writer.flush());
     }
 
+    fn snapshot(&mut self, _snapshot: &mut OperatorSnapshotter<'_>) {
+        self.prepare();
+    }
+
     fn end<C: Collector<()>>(&mut self, _out: &mut C) {
+        self.prepare();
+    }
+}
+
+impl<T, S: Sink<T>> SinkOperator<T, S> {
+    /// The first phase; what it prepares goes with the task's next report.
+    fn prepare(&mut self) {
         self.with_writer(|open| {
             let node = open.node;
             let payloads = open.writer.prepare_commit()?;

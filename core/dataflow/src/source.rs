@@ -174,6 +174,11 @@ pub trait SourceReader: 'static {
 
     /// The unread rest of every split it holds, as of the last record emitted.
     fn snapshot(&self) -> Vec<Self::Split>;
+
+    /// A checkpoint that holds a snapshot of this reader is complete.
+    fn checkpoint_completed(&mut self, checkpoint: u64) {
+        let _ = checkpoint;
+    }
 }
 
 /// The answer to a split request as it reaches a task: the split encoded as a [`Record`].

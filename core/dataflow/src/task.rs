@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use weir_model::CheckpointTrigger;
 pub use weir_model::TaskId;
 
 use crate::failure::TaskError;
@@ -17,6 +18,15 @@ use crate::source::SplitAnswer;
 pub enum Mail {
     /// The enumerator's answer to the task's split request.
     Split(SplitAnswer),
+    /// The task begins the barrier of a checkpoint.
+    TriggerCheckpoint(Arc<CheckpointTrigger>),
+    /// A checkpoint is over.
+    CheckpointEnded {
+        /// Its number.
+        checkpoint: u64,
+        /// Whether it is complete; otherwise nothing will become of it.
+        completed: bool,
+    },
 }
 
 /// What a task's thread is waiting for.
@@ -81,6 +91,8 @@ pub struct TaskShared {
     id: TaskId,
     thread: OnceLock<Thread>,
     canceled: AtomicBool,
+    /// Set when the task's loop has been left.
+    over: AtomicBool,
     /// Set by whoever wakes the task, taken when it is about to wait for input. The thread's own unpark token is not enough:
     /// waiting for a consumer, or user code that blocks, uses it up.
     woken: AtomicBool,
@@ -100,6 +112,7 @@ impl TaskShared {
             id,
             thread: OnceLock::new(),
             canceled: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             woken: AtomicBool::new(false),
             has_mail: AtomicBool::new(false),
             mail: Mutex::default(),
@@ -153,6 +166,16 @@ impl TaskShared {
     #[inline]
     pub fn is_canceled(&self) -> bool {
         self.canceled.load(Ordering::Acquire)
+    }
+
+    /// The task's loop has been left: what is still written for it is of no use, unless it was waited for before.
+    pub(crate) fn set_over(&self) {
+        self.over.store(true, Ordering::Release);
+    }
+
+    /// Whether the task was asked to stop, or its loop has been left.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_canceled() || self.over.load(Ordering::Acquire)
     }
 
     /// `Err(Canceled)` once the task is cancelled.

@@ -1,19 +1,22 @@
 //! A worker: runs its share of a job's tasks, one thread each, and tells the driver what becomes of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use weir_model::{ExecutionState, Placement};
+use weir_checkpoint::TaskSnapshot;
+use weir_model::{CheckpointAcknowledgement, CheckpointDecline, CheckpointTrigger, ExecutionState, Placement};
 
 use crate::fabric::Fabric;
 use crate::failure::{self, FailureKind, TaskError, TaskFailure};
 use crate::net::Network;
 use crate::plan::{JobPlan, TaskContext};
 use crate::sink::Committable;
+use crate::snapshot::{RestoredTask, Triggers};
 use crate::source::SplitAnswer;
+use crate::storage::StateStorage;
 use crate::task::{Mail, MetricsSnapshot, TaskId, TaskShared};
 
 /// What a worker tells its driver.
@@ -37,6 +40,10 @@ pub enum WorkerEvent {
         /// The task.
         task: TaskId,
     },
+    /// A task's snapshot is durable.
+    CheckpointAcknowledged(Box<CheckpointAcknowledgement>),
+    /// A task has no part in a checkpoint.
+    CheckpointDeclined(Box<CheckpointDecline>),
 }
 
 /// Where a worker's events go.
@@ -63,6 +70,9 @@ pub struct WorkerRuntime {
     coordinator: Coordinator,
     run_id: String,
     attempt: u32,
+    storage: Arc<dyn StateStorage>,
+    restored: BTreeMap<TaskId, RestoredTask>,
+    triggers: Triggers,
 }
 
 impl fmt::Debug for WorkerRuntime {
@@ -90,6 +100,22 @@ impl WorkerRuntime {
 
     pub(crate) fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    pub(crate) fn storage(&self) -> &dyn StateStorage {
+        self.storage.as_ref()
+    }
+
+    pub(crate) fn restored(&self, task: TaskId) -> Option<&RestoredTask> {
+        self.restored.get(&task)
+    }
+
+    pub(crate) fn triggers(&self) -> &Triggers {
+        &self.triggers
+    }
+
+    pub(crate) fn report(&self, event: WorkerEvent) {
+        self.coordinator.link.send(event);
     }
 
     pub(crate) fn report_running(&self, task: TaskId) {
@@ -133,6 +159,10 @@ pub struct WorkerSpec {
     pub run_id: String,
     /// Which attempt at its tasks this is, from 0.
     pub attempt: u32,
+    /// Where snapshots of state are kept.
+    pub storage: Arc<dyn StateStorage>,
+    /// What tasks begin with; those that are not named begin without state.
+    pub restore: BTreeMap<TaskId, TaskSnapshot>,
 }
 
 /// The running tasks of one worker.
@@ -157,12 +187,19 @@ const STACK_BYTES: usize = 8 * 1024 * 1024;
 impl Worker {
     /// Starts every task placed on this worker.
     pub fn start(spec: WorkerSpec, link: Arc<dyn DriverLink>) -> Worker {
-        let WorkerSpec { plan, placement, index, network, run_id, attempt } = spec;
+        let WorkerSpec { plan, placement, index, network, run_id, attempt, storage, restore } = spec;
         let tasks: HashMap<_, _> = placement.tasks_of(index).map(|id| (id, TaskShared::new(id))).collect();
         let graph = Arc::new(plan.graph.clone());
         let channels = plan.options.channels;
         let fabric = Fabric::new(graph, placement, index, network.clone(), tasks, channels);
-        let runtime = Arc::new(WorkerRuntime { plan, fabric, coordinator: Coordinator { link }, run_id, attempt });
+        let restored = |(task, snapshot)| {
+            let restored = RestoredTask { snapshot: Arc::new(snapshot), storage: storage.clone() };
+            (task, restored)
+        };
+        let restored = restore.into_iter().map(restored).collect();
+        let (coordinator, triggers) = (Coordinator { link }, Triggers::default());
+        let runtime =
+            Arc::new(WorkerRuntime { plan, fabric, coordinator, run_id, attempt, storage, restored, triggers });
         let worker = Worker { runtime, network, threads: Mutex::default() };
         worker.spawn_tasks();
         worker
@@ -213,6 +250,32 @@ impl Worker {
         if let Some(task) = self.runtime.fabric.tasks().get(&task) {
             task.post(Mail::Split(answer));
         }
+    }
+
+    /// A checkpoint begins; those of these tasks that are this worker's begin its barrier. One that has ended declines.
+    pub fn trigger_checkpoint(&self, trigger: CheckpointTrigger, tasks: &[TaskId]) {
+        let trigger = Arc::new(trigger);
+        self.runtime.triggers.add(trigger.clone());
+        let own = self.runtime.fabric.tasks();
+        for task in tasks.iter().filter_map(|task| own.get(task)) {
+            task.post(Mail::TriggerCheckpoint(trigger.clone()));
+        }
+    }
+
+    /// A checkpoint is complete.
+    pub fn checkpoint_completed(&self, checkpoint: u64) {
+        self.end_checkpoint(checkpoint, true);
+    }
+
+    /// Nothing will become of a checkpoint.
+    pub fn checkpoint_aborted(&self, checkpoint: u64) {
+        self.end_checkpoint(checkpoint, false);
+    }
+
+    fn end_checkpoint(&self, checkpoint: u64, completed: bool) {
+        self.runtime.triggers.end(checkpoint);
+        let mail = || Mail::CheckpointEnded { checkpoint, completed };
+        self.runtime.fabric.tasks().values().for_each(|task| task.post(mail()));
     }
 
     /// The metrics of every task of this worker, by task.

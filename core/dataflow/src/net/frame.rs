@@ -17,6 +17,8 @@ use std::io;
 
 use hashbrown::HashMap;
 
+use weir_model::CheckpointKind;
+
 use super::ChannelId;
 use crate::element::{Barrier, Control};
 
@@ -109,7 +111,7 @@ impl Head {
                 let mut payload = [0; BARRIER_BYTES];
                 payload[..8].copy_from_slice(&barrier.checkpoint.to_le_bytes());
                 payload[8..16].copy_from_slice(&barrier.timestamp.to_le_bytes());
-                payload[16] = u8::from(barrier.aligned);
+                payload[16] = u8::from(barrier.aligned) | barrier.kind.tag() << 1;
                 Head::with_payload(BARRIER, slot, 0, &payload)
             }
             Control::End => Head::new(END, slot, 0, 0),
@@ -175,7 +177,9 @@ impl Header {
             IDLE => Frame::Control { slot, control: Control::Idle(self.count != 0) },
             BARRIER => {
                 let (checkpoint, timestamp) = (u64_at(payload, 0), u64_at(payload, 8) as i64);
-                let barrier = Barrier { checkpoint, timestamp, aligned: payload[16] != 0 };
+                // Peers run the same executable, so the kind is one this side knows.
+                let kind = CheckpointKind::from_tag(payload[16] >> 1).unwrap_or(CheckpointKind::Checkpoint);
+                let barrier = Barrier { checkpoint, timestamp, aligned: payload[16] & 1 != 0, kind };
                 Frame::Control { slot, control: Control::Barrier(barrier) }
             }
             END => Frame::Control { slot, control: Control::End },

@@ -226,6 +226,10 @@ where
         self.empty_table(out);
     }
 
+    fn before_barrier<C: Collector<Self::Out>>(&mut self, out: &mut C) {
+        self.empty_table(out);
+    }
+
     fn end<C: Collector<Self::Out>>(&mut self, out: &mut C) {
         self.empty_table(out);
     }

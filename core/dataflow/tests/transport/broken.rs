@@ -198,7 +198,7 @@ fn a_sender_may_come_before_its_receiver() {
     for channel in [1, 0] {
         inbox.set_credit_return(channel, second.receiver(id(channel), 0, inbox.clone(), channel, 4));
     }
-    let mut gate = Gate::new(inbox);
+    let mut gate = Gate::new(inbox, false);
     let got = run(consumer, move |task| read_all(&mut gate, task)).join().unwrap();
     producer.join().unwrap();
     assert!(records(got).into_iter().eq(0..10));

@@ -62,7 +62,7 @@ impl Link {
                 (0..channels).map(|channel| ChannelWriter::Remote(producers.sender(id(channel), 1))).collect()
             }
         };
-        Input { writers, gate: Gate::new(inbox), consumer }
+        Input { writers, gate: Gate::new(inbox, false), consumer }
     }
 }
 

@@ -57,7 +57,7 @@ fn records_without_bytes_are_counted(link: &Link) {
 
 fn controls_keep_their_place_among_records(link: &Link) {
     let Input { mut writers, mut gate, consumer } = link.open::<String>(1, 64);
-    let barrier = Barrier { checkpoint: 7, timestamp: -5, aligned: false };
+    let barrier = Barrier { checkpoint: 7, timestamp: -5, aligned: false, kind: weir_model::CheckpointKind::Savepoint };
     let producer = run(task(), move |task| {
         let to = &mut writers[0];
         to.send_batch(vec!["a".to_owned(), String::new()], task)?;

@@ -1,0 +1,240 @@
+//! What the operators of a task hand over for one checkpoint.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use weir_checkpoint::{
+    Column, GroupSlice, ListSnapshot, Location, OperatorSnapshot, Redistribution, Schema, SchemaBuilder, TableSnapshot,
+    TaskSnapshot,
+};
+use weir_model::{Committable, SnapshotMetrics};
+
+use super::writer::{Located, Piece, PieceOf, SnapshotWriter, WriterSetup};
+use crate::element::Barrier;
+use crate::record::Record;
+
+/// The layout of a record type.
+pub fn schema_of<T: Record>() -> Schema {
+    T::schema(&mut SchemaBuilder::new())
+}
+
+/// Gathers what the operators of a task hand over for one checkpoint.
+pub struct SnapshotBuilder {
+    barrier: Barrier,
+    setup: Arc<WriterSetup>,
+    /// Without the places of groups and items; they are known when everything is written.
+    skeleton: TaskSnapshot,
+    pieces: Vec<Piece>,
+    buffered: usize,
+    writer: Option<SnapshotWriter>,
+    committables: Vec<Committable>,
+    failure: Option<String>,
+    metrics: SnapshotMetrics,
+    /// When the synchronous part was over.
+    handed_over: Option<Instant>,
+}
+
+/// A table that an operator has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableId {
+    operator: usize,
+    table: usize,
+}
+
+/// Bytes that wait for the writer beyond which no more rows are handed over unless they are about to change.
+const WRITER_BACKLOG: usize = 16 * 1024 * 1024;
+
+impl std::fmt::Debug for SnapshotBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SnapshotBuilder of checkpoint {}", self.barrier.checkpoint)
+    }
+}
+
+impl SnapshotBuilder {
+    pub(crate) fn new(barrier: Barrier, setup: Arc<WriterSetup>, metrics: SnapshotMetrics) -> SnapshotBuilder {
+        SnapshotBuilder {
+            barrier,
+            setup,
+            skeleton: TaskSnapshot::default(),
+            pieces: Vec::new(),
+            buffered: 0,
+            writer: None,
+            committables: Vec::new(),
+            failure: None,
+            metrics,
+            handed_over: None,
+        }
+    }
+
+    /// The barrier the snapshot belongs to.
+    pub fn barrier(&self) -> Barrier {
+        self.barrier
+    }
+
+    /// Whether the writer has so much to do that rows should wait, if they can.
+    pub fn is_behind(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.backlog() > WRITER_BACKLOG)
+    }
+
+    /// For the operator at `node`.
+    pub fn operator(&mut self, node: u32) -> OperatorSnapshotter<'_> {
+        OperatorSnapshotter { builder: self, node }
+    }
+
+    pub(crate) fn set_committables(&mut self, committables: Vec<Committable>) {
+        self.committables = committables;
+    }
+
+    /// The synchronous part is over.
+    pub(crate) fn handed_over(&mut self, took: Duration) {
+        self.metrics.sync = took;
+        self.handed_over = Some(Instant::now());
+    }
+
+    fn operator_index(&mut self, node: u32) -> usize {
+        let id = self.setup.operator_id(node);
+        let known = self.skeleton.operators.iter().position(|operator| operator.operator == id);
+        known.unwrap_or_else(|| {
+            self.skeleton.operators.push(OperatorSnapshot { operator: id, tables: Vec::new(), lists: Vec::new() });
+            self.skeleton.operators.len() - 1
+        })
+    }
+
+    fn add(&mut self, piece: Piece) {
+        self.buffered += piece.bytes.len();
+        match &self.writer {
+            Some(writer) => writer.send(piece),
+            None => {
+                self.pieces.push(piece);
+                if self.buffered > self.setup.inline_threshold() {
+                    self.start_writer();
+                }
+            }
+        }
+    }
+
+    fn start_writer(&mut self) {
+        match SnapshotWriter::start(self.setup.clone(), self.barrier.checkpoint) {
+            Ok(writer) => {
+                self.pieces.drain(..).for_each(|piece| writer.send(piece));
+                self.writer = Some(writer);
+            }
+            Err(error) => {
+                self.failure = Some(format!("no thread could be started that writes state ({error})"));
+                self.pieces.clear();
+            }
+        }
+    }
+
+    /// Everything is handed over: once it is durable the snapshot is acknowledged.
+    pub(crate) fn finish(mut self) {
+        let since = self.handed_over.unwrap_or_else(Instant::now);
+        let end = super::writer::SnapshotEnd {
+            checkpoint: self.barrier.checkpoint,
+            skeleton: std::mem::take(&mut self.skeleton),
+            committables: std::mem::take(&mut self.committables),
+            failure: self.failure.take(),
+            metrics: self.metrics,
+            since,
+        };
+        match self.writer.take() {
+            Some(writer) => writer.finish(end),
+            None => {
+                let located = self.pieces.drain(..).map(|piece| Located {
+                    of: piece.of,
+                    location: Location::Inline(piece.bytes),
+                });
+                let located = located.collect();
+                self.setup.acknowledge_in_order(end, located);
+            }
+        }
+    }
+
+    /// Nothing will become of it; what its sinks prepared is still reported.
+    pub(crate) fn abandon(mut self, reason: &str) {
+        self.failure.get_or_insert_with(|| reason.to_owned());
+        self.finish();
+    }
+}
+
+/// An operator's way to hand over its state.
+#[derive(Debug)]
+pub struct OperatorSnapshotter<'a> {
+    builder: &'a mut SnapshotBuilder,
+    node: u32,
+}
+
+impl OperatorSnapshotter<'_> {
+    /// The barrier the snapshot belongs to.
+    pub fn barrier(&self) -> Barrier {
+        self.builder.barrier
+    }
+
+    /// Whether the writer has so much to do that rows should wait, if they can.
+    pub fn is_behind(&self) -> bool {
+        self.builder.is_behind()
+    }
+
+    /// Begins a table of `max_parallelism` key groups, whose groups follow with [`write_group`](Self::write_group).
+    pub fn begin_table(&mut self, name: &str, key: Schema, columns: Vec<Column>, max_parallelism: u32) -> TableId {
+        let operator = self.builder.operator_index(self.node);
+        let tables = &mut self.builder.skeleton.operators[operator].tables;
+        tables.push(TableSnapshot { name: name.to_owned(), key, columns, max_parallelism, groups: Vec::new() });
+        TableId { operator, table: tables.len() - 1 }
+    }
+
+    /// Hands over all rows of a key group, encoded as [`TableSnapshot`] says. Each group once, in any order.
+    pub fn write_group(&mut self, table: TableId, group: u32, rows: u64, bytes: Vec<u8>) {
+        let TableId { operator, table } = table;
+        if rows > 0 {
+            self.builder.add(Piece { of: PieceOf::Group { operator, table, group, rows }, bytes });
+        }
+    }
+
+    /// Hands over a list. Does nothing if it is empty.
+    pub fn list<'i, T: Record>(
+        &mut self,
+        name: &str,
+        redistribution: Redistribution,
+        items: impl IntoIterator<Item = &'i T>,
+    ) {
+        let (mut bytes, mut lengths) = (Vec::new(), Vec::new());
+        for item in items {
+            let start = bytes.len();
+            item.encode(&mut bytes);
+            lengths.push((bytes.len() - start) as u32);
+        }
+        if lengths.is_empty() {
+            return;
+        }
+        let operator = self.builder.operator_index(self.node);
+        let lists = &mut self.builder.skeleton.operators[operator].lists;
+        let items = 0..lengths.len() as u32;
+        let location = Location::Inline(Vec::new());
+        let schema = schema_of::<T>();
+        lists.push(ListSnapshot { name: name.to_owned(), schema, redistribution, lengths, location, items });
+        let list = lists.len() - 1;
+        self.builder.add(Piece { of: PieceOf::List { operator, list }, bytes });
+    }
+
+    /// The snapshot cannot be made: the checkpoint is declined.
+    pub fn fail(&mut self, reason: impl Into<String>) {
+        self.builder.failure.get_or_insert_with(|| reason.into());
+    }
+}
+
+/// Puts what is written into the places it belongs to.
+pub(super) fn assemble(mut skeleton: TaskSnapshot, located: Vec<Located>) -> TaskSnapshot {
+    for Located { of, location } in located {
+        match of {
+            PieceOf::Group { operator, table, group, rows } => {
+                skeleton.operators[operator].tables[table].groups.push(GroupSlice { group, rows, location });
+            }
+            PieceOf::List { operator, list } => skeleton.operators[operator].lists[list].location = location,
+        }
+    }
+    for table in skeleton.operators.iter_mut().flat_map(|operator| &mut operator.tables) {
+        table.groups.sort_by_key(|slice| slice.group);
+    }
+    skeleton
+}

@@ -1,0 +1,252 @@
+//! The checkpoints of one task, as the loop at the head of its chain sees them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use weir_model::{CheckpointDecline, CheckpointKind, CheckpointTrigger, DeclineCause, FailureKind, SnapshotMetrics};
+
+use super::builder::SnapshotBuilder;
+use super::writer::WriterSetup;
+use crate::element::{Barrier, Control, EventTime};
+use crate::failure::TaskError;
+use crate::operator::Stage;
+use crate::plan::TaskContext;
+use crate::source::SplitAnswer;
+use crate::task::{Mail, TaskShared, Waiting};
+use crate::worker::{WorkerEvent, WorkerRuntime};
+
+/// What follows for a task from the letters it got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It goes on.
+    Continue,
+    /// It must process nothing until it hears what became of the savepoint that stops the job.
+    Hold,
+    /// The savepoint that stops the job is complete: the task finishes, without an end of its input.
+    Stop,
+}
+
+/// The checkpoints of a task.
+pub(crate) struct TaskCheckpoints {
+    task: Arc<TaskShared>,
+    runtime: Arc<WorkerRuntime>,
+    setup: Arc<WriterSetup>,
+    /// The snapshot whose rows are being handed over.
+    current: Option<SnapshotBuilder>,
+    /// The last barrier that passed.
+    last: u64,
+    /// The savepoint behind whose barrier the task waits.
+    stopping: Option<Barrier>,
+    /// To be begun by this task.
+    triggered: VecDeque<Arc<CheckpointTrigger>>,
+    splits: VecDeque<SplitAnswer>,
+    processing_time: EventTime,
+    next_timer: EventTime,
+}
+
+/// How long rows are handed over at a stretch.
+const SLICE: Duration = Duration::from_micros(500);
+
+impl TaskCheckpoints {
+    pub(crate) fn new(context: &TaskContext) -> TaskCheckpoints {
+        let (task, runtime) = (context.shared().clone(), context.runtime().clone());
+        let setup = WriterSetup::new(task.clone(), runtime.clone());
+        TaskCheckpoints {
+            task,
+            runtime,
+            setup,
+            current: None,
+            last: 0,
+            stopping: None,
+            triggered: VecDeque::new(),
+            splits: VecDeque::new(),
+            processing_time: EventTime::MIN,
+            next_timer: EventTime::MAX,
+        }
+    }
+
+    /// Reads the task's letters; what concerns the chain is done.
+    pub(crate) fn read_mail<T>(&mut self, stage: &mut impl Stage<T>) -> Result<Progress, TaskError> {
+        while let Some(mail) = self.task.take_mail() {
+            match mail {
+                Mail::Split(answer) => self.splits.push_back(answer),
+                Mail::TriggerCheckpoint(trigger) => self.triggered.push_back(trigger),
+                Mail::CheckpointEnded { checkpoint, completed } => {
+                    if self.current.as_ref().is_some_and(|current| current.barrier().checkpoint == checkpoint)
+                        && let Some(current) = self.current.take()
+                    {
+                        stage.checkpoint_ended(checkpoint, completed);
+                        current.abandon("the checkpoint was given up");
+                    } else {
+                        stage.checkpoint_ended(checkpoint, completed);
+                    }
+                    if let Some(stopping) = self.stopping.filter(|stopping| stopping.checkpoint == checkpoint) {
+                        if completed {
+                            return Ok(Progress::Stop);
+                        }
+                        self.stopping = None;
+                        if stopping.kind == CheckpointKind::Drain {
+                            let message = "the savepoint that was to stop the job failed after the job's input was ended for it; the job \
+                                           goes on from its last checkpoint";
+                            return Err(TaskError::failed(FailureKind::Job, message));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(if self.stopping.is_some() { Progress::Hold } else { Progress::Continue })
+    }
+
+    /// The answer to a request for a split, if it has come.
+    pub(crate) fn take_split(&mut self) -> Option<SplitAnswer> {
+        self.splits.pop_front()
+    }
+
+    /// The barrier that this task has been told to begin, if it has not passed yet.
+    pub(crate) fn take_trigger(&mut self) -> Option<Barrier> {
+        while let Some(trigger) = self.triggered.pop_front() {
+            if trigger.checkpoint > self.last {
+                let aligned = !matches!(trigger.alignment, weir_model::Alignment::UnalignedAfter(Duration::ZERO));
+                let (checkpoint, timestamp) = (trigger.checkpoint, trigger.timestamp);
+                return Some(Barrier { checkpoint, timestamp, aligned, kind: trigger.kind });
+            }
+        }
+        None
+    }
+
+    /// Takes a snapshot of the chain and passes the barrier on. `alignment`: how long it took from the first barrier to this one.
+    pub(crate) fn barrier<T>(&mut self, barrier: Barrier, alignment: Duration, stage: &mut impl Stage<T>) {
+        if barrier.checkpoint <= self.last {
+            return;
+        }
+        self.last = barrier.checkpoint;
+        while self.current.is_some() {
+            // A newer checkpoint began before all rows of this one were handed over.
+            self.step(stage, None);
+        }
+        let began = Instant::now();
+        let delay = millis_now().saturating_sub(barrier.timestamp).max(0) as u64;
+        let start_delay = Duration::from_millis(delay).saturating_sub(alignment);
+        let metrics = SnapshotMetrics { alignment, start_delay, ..SnapshotMetrics::default() };
+        let mut snapshot = SnapshotBuilder::new(barrier, self.setup.clone(), metrics);
+        stage.barrier(barrier, &mut snapshot);
+        snapshot.set_committables(self.task.take_committables());
+        snapshot.handed_over(began.elapsed());
+        self.current = Some(snapshot);
+        if barrier.kind.stops() {
+            self.stopping = Some(barrier);
+        }
+        self.step(stage, Some(SLICE));
+    }
+
+    /// Hands over some rows of the snapshot under way. Whether there are more.
+    pub(crate) fn work<T>(&mut self, stage: &mut impl Stage<T>) -> bool {
+        if self.current.is_none() {
+            return false;
+        }
+        self.step(stage, Some(SLICE));
+        self.current.is_some()
+    }
+
+    /// Hands over rows for about so long, or all of them.
+    fn step<T>(&mut self, stage: &mut impl Stage<T>, limit: Option<Duration>) {
+        let Some(snapshot) = &mut self.current else { return };
+        let began = Instant::now();
+        loop {
+            if limit.is_some() && snapshot.is_behind() {
+                return;
+            }
+            if !stage.snapshot_step(snapshot) {
+                break;
+            }
+            if limit.is_some_and(|limit| began.elapsed() >= limit) {
+                return;
+            }
+        }
+        if let Some(snapshot) = self.current.take() {
+            snapshot.finish();
+        }
+    }
+
+    /// Fires the timers of processing time that are due, if the clock has moved on. Returns how long until the next one.
+    pub(crate) fn timers<T>(&mut self, stage: &mut impl Stage<T>) -> Option<Duration> {
+        let now = millis_now();
+        if now != self.processing_time {
+            self.processing_time = now;
+            self.next_timer = stage.processing_time(now);
+        }
+        (self.next_timer != EventTime::MAX)
+            .then(|| Duration::from_millis(self.next_timer.saturating_sub(now).max(0) as u64))
+    }
+
+    /// As [`timers`](Self::timers), asking the chain even if the clock has not moved: before the task waits.
+    pub(crate) fn timers_before_wait<T>(&mut self, stage: &mut impl Stage<T>) -> Option<Duration> {
+        self.processing_time = EventTime::MIN;
+        self.timers(stage)
+    }
+
+    /// The task's input has ended: barriers that it should still begin go first, and everything is handed over. Whether the input
+    /// has an end; otherwise the job was stopped with a savepoint, and the task finishes as it stands.
+    pub(crate) fn finish<T>(&mut self, stage: &mut impl Stage<T>) -> Result<bool, TaskError> {
+        loop {
+            let progress = self.read_mail(stage)?;
+            while let Some(barrier) = self.take_trigger() {
+                end_of_time(barrier, stage);
+                self.barrier(barrier, Duration::ZERO, stage);
+            }
+            while self.current.is_some() {
+                self.step(stage, None);
+            }
+            if progress == Progress::Stop {
+                self.setup.wait();
+                return Ok(false);
+            }
+            if self.stopping.is_none() {
+                self.setup.wait();
+                return Ok(true);
+            }
+            self.task.check_canceled()?;
+            self.task.park(Waiting::Idle, None);
+        }
+    }
+
+    /// Whether the task waits for the savepoint that stops the job.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
+    /// Everything that was handed over is acknowledged, in order, before the task reports its end.
+    pub(crate) fn wait_for_writers(&mut self) {
+        self.setup.wait();
+    }
+}
+
+impl Drop for TaskCheckpoints {
+    fn drop(&mut self) {
+        // The task ended on whatever way: nobody waits for a part of it any more.
+        self.task.set_over();
+        for trigger in self.triggered.drain(..) {
+            let decline = CheckpointDecline {
+                checkpoint: trigger.checkpoint,
+                task: self.task.id(),
+                cause: DeclineCause::NotReady,
+                reason: "the task is coming to its end".to_owned(),
+                committables: Vec::new(),
+            };
+            self.runtime.report(WorkerEvent::CheckpointDeclined(Box::new(decline)));
+        }
+    }
+}
+
+/// Sends the maximal watermark for a savepoint that ends the input.
+pub(crate) fn end_of_time<T>(barrier: Barrier, stage: &mut impl Stage<T>) {
+    if barrier.kind == CheckpointKind::Drain {
+        stage.control(Control::Watermark(EventTime::MAX));
+    }
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn millis_now() -> EventTime {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as EventTime)
+}

@@ -1,0 +1,257 @@
+//! Makes snapshots durable beside their tasks, and acknowledges them.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use weir_checkpoint::{FileSlice, Location, TaskSnapshot};
+use weir_model::{
+    CheckpointAcknowledgement, CheckpointDecline, Committable, DeclineCause, OperatorId, SnapshotMetrics,
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::builder::assemble;
+use crate::storage::{StateFile, StorageError};
+use crate::task::TaskShared;
+use crate::worker::{WorkerEvent, WorkerRuntime};
+
+/// What writers of a task's snapshots need.
+pub(crate) struct WriterSetup {
+    task: Arc<TaskShared>,
+    runtime: Arc<WorkerRuntime>,
+    /// The thread that acknowledges the last snapshot: acknowledgements of a task stay in order.
+    last: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A part of what is handed over.
+pub(crate) struct Piece {
+    pub(super) of: PieceOf,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Where a part belongs.
+pub(crate) enum PieceOf {
+    Group { operator: usize, table: usize, group: u32, rows: u64 },
+    List { operator: usize, list: usize },
+}
+
+/// A part, and where it is.
+pub(crate) struct Located {
+    pub(super) of: PieceOf,
+    pub(super) location: Location,
+}
+
+/// What is known when everything is handed over.
+pub(crate) struct SnapshotEnd {
+    pub(super) checkpoint: u64,
+    pub(super) skeleton: TaskSnapshot,
+    pub(super) committables: Vec<Committable>,
+    pub(super) failure: Option<String>,
+    pub(super) metrics: SnapshotMetrics,
+    pub(super) since: Instant,
+}
+
+enum Order {
+    Write(Piece),
+    Finish(Box<SnapshotEnd>),
+}
+
+impl WriterSetup {
+    pub(crate) fn new(task: Arc<TaskShared>, runtime: Arc<WorkerRuntime>) -> Arc<WriterSetup> {
+        Arc::new(WriterSetup { task, runtime, last: Mutex::default() })
+    }
+
+    pub(super) fn operator_id(&self, node: u32) -> OperatorId {
+        self.runtime.plan().operator_ids[node as usize]
+    }
+
+    pub(super) fn inline_threshold(&self) -> usize {
+        self.runtime.plan().options.inline_threshold
+    }
+
+    fn take_last(&self) -> Option<JoinHandle<()>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Waits until everything that was handed over is acknowledged.
+    pub(crate) fn wait(&self) {
+        if let Some(last) = self.take_last() {
+            // A panic of a writer is a bug; the checkpoint then times out.
+            let _ = last.join();
+        }
+    }
+
+    /// Acknowledges a snapshot that needs no file, behind those that do.
+    pub(super) fn acknowledge_in_order(self: &Arc<Self>, end: SnapshotEnd, located: Vec<Located>) {
+        match self.take_last().filter(|last| !last.is_finished()) {
+            None => self.report(end, Ok(located), 0),
+            Some(last) => {
+                let setup = self.clone();
+                let acknowledge = move || {
+                    let _ = last.join();
+                    setup.report(end, Ok(located), 0);
+                };
+                self.keep(thread::Builder::new().name("weir-snapshot".into()).spawn(acknowledge));
+            }
+        }
+    }
+
+    fn keep(&self, thread: io::Result<JoinHandle<()>>) {
+        // Without a thread nothing is acknowledged, and the checkpoint times out.
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = thread.ok();
+    }
+
+    fn report(&self, end: SnapshotEnd, located: Result<Vec<Located>, String>, written: u64) {
+        let task = self.task.id();
+        let SnapshotEnd { checkpoint, skeleton, committables, failure, mut metrics, since } = end;
+        let located = failure.map_or(located, Err);
+        let event = match located {
+            Ok(located) => {
+                let snapshot = assemble(skeleton, located);
+                metrics.state_size = snapshot.size();
+                let snapshot = snapshot.encode();
+                metrics.checkpointed_size = written.max(metrics.state_size);
+                metrics.asynchronous = since.elapsed();
+                let ack = CheckpointAcknowledgement { checkpoint, task, snapshot, committables, metrics };
+                WorkerEvent::CheckpointAcknowledged(Box::new(ack))
+            }
+            Err(reason) => {
+                let cause = DeclineCause::Failed;
+                let decline = CheckpointDecline { checkpoint, task, cause, reason, committables };
+                WorkerEvent::CheckpointDeclined(Box::new(decline))
+            }
+        };
+        self.runtime.report(event);
+    }
+}
+
+/// A thread that writes one snapshot.
+pub(super) struct SnapshotWriter {
+    orders: Sender<Order>,
+    backlog: Arc<AtomicUsize>,
+}
+
+impl SnapshotWriter {
+    pub(super) fn start(setup: Arc<WriterSetup>, checkpoint: u64) -> io::Result<SnapshotWriter> {
+        let (orders, received) = channel();
+        let backlog = Arc::new(AtomicUsize::new(0));
+        let before = setup.take_last();
+        let (owner, counted) = (setup.clone(), backlog.clone());
+        let write = move || {
+            let mut writing = Writing { setup: &setup, checkpoint, backlog: &counted };
+            writing.run(&received, before);
+        };
+        let thread = thread::Builder::new().name("weir-snapshot".into()).spawn(write)?;
+        owner.keep(Ok(thread));
+        Ok(SnapshotWriter { orders, backlog })
+    }
+
+    /// Bytes that are not written yet.
+    pub(super) fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn send(&self, piece: Piece) {
+        self.backlog.fetch_add(piece.bytes.len(), Ordering::Relaxed);
+        // A writer that has given up reports that at the end.
+        let _ = self.orders.send(Order::Write(piece));
+    }
+
+    pub(super) fn finish(self, end: SnapshotEnd) {
+        let _ = self.orders.send(Order::Finish(Box::new(end)));
+    }
+}
+
+struct Writing<'a> {
+    setup: &'a WriterSetup,
+    checkpoint: u64,
+    backlog: &'a AtomicUsize,
+}
+
+/// Where the pieces of a snapshot go.
+enum Target {
+    Unknown,
+    /// There is no folder: everything stays in memory.
+    Inline,
+    File { file: Box<dyn StateFile>, uri: Arc<str>, written: u64 },
+    Failed(String),
+}
+
+impl Writing<'_> {
+    fn run(&mut self, orders: &Receiver<Order>, before: Option<JoinHandle<()>>) {
+        let (mut target, mut located) = (Target::Unknown, Vec::new());
+        for order in orders {
+            match order {
+                Order::Write(piece) => {
+                    let length = piece.bytes.len();
+                    if let Some(at) = self.write(&mut target, piece) {
+                        located.push(at);
+                    }
+                    self.backlog.fetch_sub(length, Ordering::Relaxed);
+                }
+                Order::Finish(end) => {
+                    let wanted = end.failure.is_none();
+                    let finished = if wanted { finish(target) } else { Ok(0) };
+                    if let Some(before) = before {
+                        let _ = before.join();
+                    }
+                    let written = *finished.as_ref().unwrap_or(&0);
+                    return self.setup.report(*end, finished.map(|_| located), written);
+                }
+            }
+        }
+        // The task has ended without finishing the snapshot: dropping the file removes it.
+    }
+
+    fn write(&self, target: &mut Target, piece: Piece) -> Option<Located> {
+        if matches!(target, Target::Unknown) {
+            *target = self.begin();
+        }
+        match target {
+            Target::Unknown | Target::Failed(_) => None,
+            Target::Inline => Some(Located { of: piece.of, location: Location::Inline(piece.bytes) }),
+            Target::File { file, uri, written } => match file.write(&piece.bytes) {
+                Ok(()) => {
+                    let (offset, length) = (*written, piece.bytes.len() as u64);
+                    *written += length;
+                    let slice = FileSlice { uri: uri.clone(), offset, length, checksum: xxh3_64(&piece.bytes) };
+                    Some(Located { of: piece.of, location: Location::File(slice) })
+                }
+                Err(error) => {
+                    *target = Target::Failed(describe(&error));
+                    None
+                }
+            },
+        }
+    }
+
+    fn begin(&self) -> Target {
+        let Some(trigger) = self.setup.runtime.triggers().wait(self.checkpoint, || self.setup.task.is_over()) else {
+            return Target::Failed("the checkpoint was given up before its state was written".to_owned());
+        };
+        let Some(directory) = &trigger.directory else { return Target::Inline };
+        let id = self.setup.task.id();
+        // With the attempt: an earlier one that was given up may still be writing.
+        let name = format!("task-{}-{}-{}", id.vertex, id.subtask, self.setup.runtime.attempt());
+        let uri = format!("{}/{name}", directory.trim_end_matches('/'));
+        match self.setup.runtime.storage().create(&uri) {
+            Ok(file) => Target::File { file, uri: uri.into(), written: 0 },
+            Err(error) => Target::Failed(describe(&error)),
+        }
+    }
+}
+
+fn finish(target: Target) -> Result<u64, String> {
+    match target {
+        Target::Unknown | Target::Inline => Ok(0),
+        Target::File { file, .. } => file.finish().map_err(|error| describe(&error)),
+        Target::Failed(reason) => Err(reason),
+    }
+}
+
+fn describe(error: &StorageError) -> String {
+    format!("its state cannot be written: {error}")
+}
