@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use weir_checkpoint::{OperatorDeclaration, StateDeclarations};
 use weir_model::{JobGraph, KeyGroups, OperatorId};
 
 use crate::channel::{ChannelWriter, Gate};
@@ -56,6 +57,24 @@ impl fmt::Debug for DriverSide {
 impl fmt::Debug for JobPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "JobPlan({}, {} vertices)", self.graph.name, self.graph.vertices.len())
+    }
+}
+
+impl JobPlan {
+    /// What state the job's operators have; all operators are listed, also those without.
+    pub fn state_declarations(&self) -> StateDeclarations {
+        let infos = self.graph.vertices.iter().flat_map(|vertex| &vertex.operators);
+        let uids: BTreeMap<_, _> = infos.map(|info| (info.id, info.uid.clone())).collect();
+        let operator = |(node, (id, name)): (u32, (&OperatorId, &String))| OperatorDeclaration {
+            node,
+            id: *id,
+            name: name.clone(),
+            uid: uids.get(id).cloned().flatten(),
+            tables: Vec::new(),
+            lists: Vec::new(),
+        };
+        let operators = (0..).zip(self.operator_ids.iter().zip(&self.node_names)).map(operator).collect();
+        StateDeclarations { operators }
     }
 }
 

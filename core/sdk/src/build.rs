@@ -242,7 +242,9 @@ impl Chaining {
         let sources = sources.into_iter().map(|(node, s)| (self.vertex_of[node as usize], s)).collect();
         let node_names = self.graph.nodes.iter().map(|node| node.name.clone()).collect();
         let options = defaults.options.clone();
-        let plan = JobPlan { graph, bodies: self.bodies, node_names, ports, options };
+        let ids = (0..).zip(&self.graph.nodes).map(|(id, node)| operator_info(id, node).id);
+        let operator_ids = ids.collect();
+        let plan = JobPlan { graph, bodies: self.bodies, node_names, operator_ids, ports, options };
         Ok((plan, DriverSide { sources, sinks: self.graph.sinks }))
     }
 

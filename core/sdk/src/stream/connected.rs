@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 
 use weir_dataflow::head::CoInput;
+use weir_dataflow::operator::CoOperator;
 use weir_dataflow::plan::PortId;
 use weir_dataflow::process::{CoProcessFunction, CoProcessOperator, ProcessContext};
 use weir_dataflow::record::Record;
@@ -27,23 +28,33 @@ impl<A: Record, B: Record> ConnectedStreams<A, B> {
     }
 
     /// Runs a function over both streams.
-    pub fn process<F: CoProcessFunction<A, B>>(self, f: F) -> DataStream<CoInput<A, B, F>> {
-        self.operator("Co-Process", f)
+    #[allow(clippy::type_complexity, reason = "the chain is in the type by design")]
+    pub fn process<F: CoProcessFunction<A, B>>(self, f: F) -> DataStream<CoInput<A, B, CoProcessOperator<F, F::Out>>> {
+        self.transform("Co-Process", CoProcessOperator::new(f))
     }
 
     /// Maps the records of both streams to one type.
-    pub fn map<F, G, O>(self, first: F, second: G) -> DataStream<CoInput<A, B, CoMap<F, G, O>>>
+    #[allow(clippy::type_complexity, reason = "the chain is in the type by design")]
+    pub fn map<F, G, O>(
+        self,
+        first: F,
+        second: G,
+    ) -> DataStream<CoInput<A, B, CoProcessOperator<CoMap<F, G, O>, O>>>
     where
         O: Send + 'static,
         F: FnMut(A) -> O + Clone + Send + 'static,
         G: FnMut(B) -> O + Clone + Send + 'static,
     {
-        self.operator("Co-Map", CoMap { first, second, out: PhantomData })
+        self.transform("Co-Map", CoProcessOperator::new(CoMap { first, second, out: PhantomData }))
     }
 
     /// Maps the records of both streams to any number of records of one type.
     #[allow(clippy::type_complexity, reason = "the chain is in the type by design")]
-    pub fn flat_map<F, G, I, J>(self, first: F, second: G) -> DataStream<CoInput<A, B, CoFlatMap<F, G, I, J>>>
+    pub fn flat_map<F, G, I, J>(
+        self,
+        first: F,
+        second: G,
+    ) -> DataStream<CoInput<A, B, CoProcessOperator<CoFlatMap<F, G, I, J>, I::Item>>>
     where
         I: IntoIterator + 'static,
         I::Item: Send + 'static,
@@ -51,20 +62,21 @@ impl<A: Record, B: Record> ConnectedStreams<A, B> {
         F: FnMut(A) -> I + Clone + Send + 'static,
         G: FnMut(B) -> J + Clone + Send + 'static,
     {
-        self.operator("Co-Flat Map", CoFlatMap { first, second, out: PhantomData })
+        self.transform("Co-Flat Map", CoProcessOperator::new(CoFlatMap { first, second, out: PhantomData }))
     }
 
-    fn operator<F: CoProcessFunction<A, B>>(self, name: &str, f: F) -> DataStream<CoInput<A, B, F>> {
+    /// Puts an operator over both streams.
+    pub fn transform<Op: CoOperator<A, B>>(self, name: &str, op: Op) -> DataStream<CoInput<A, B, Op>> {
         let draft = self.draft;
         let node = draft.borrow_mut().add_node(name, OperatorKind::Transform, None);
         draft.borrow_mut().connect(&self.first, node, 0);
         draft.borrow_mut().connect(&self.second, node, 1);
-        let chain = CoInput::new(CoProcessOperator::new(f), node);
+        let chain = CoInput::new(op, node);
         DataStream { draft, chain, node: Some(node), origin: () }
     }
 }
 
-impl<A: Record, B: Record, F: CoProcessFunction<A, B>> DataStream<CoInput<A, B, F>> {
+impl<A: Record, B: Record, Op: CoOperator<A, B>> DataStream<CoInput<A, B, Op>> {
     /// Sets the number of subtasks of the operator over both streams.
     pub fn parallelism(self, parallelism: u32) -> Self {
         self.draft.borrow_mut().node_mut(self.chain.node).parallelism = Some(parallelism);

@@ -12,7 +12,7 @@ mod shared;
 mod sinks;
 mod upstream;
 
-use weir_dataflow::operator::{Operator, Then};
+use weir_dataflow::operator::{CoOperator, Operator, Then};
 use weir_dataflow::operators::{FilterOperator, FlatMapOperator, InspectOperator, MapOperator};
 use weir_dataflow::process::{FnProcess, OutputTag, ProcessContext, ProcessFunction, ProcessOperator, WithSideOutputs};
 use weir_dataflow::record::Record;
@@ -224,9 +224,7 @@ where
     }
 }
 
-impl<A: Record, B: Record, F: weir_dataflow::process::CoProcessFunction<A, B>> EndsWithSideOutputs
-    for CoInput<A, B, F>
-{
+impl<A: Record, B: Record, Op: CoOperator<A, B> + WithSideOutputs> EndsWithSideOutputs for CoInput<A, B, Op> {
     fn sides(&mut self) -> &mut weir_dataflow::process::SideOutputs {
         self.op.sides()
     }

@@ -2,9 +2,8 @@
 
 use weir_dataflow::exchange::{ExchangeEnd, FanOutEnd, Partitioner, RoundRobinPartitioner};
 use weir_dataflow::head::{CoInput, Input, SourceHead};
-use weir_dataflow::operator::{Body, Chain, ChainEnd, Operator, Then};
+use weir_dataflow::operator::{Body, Chain, ChainEnd, CoOperator, Operator, Then};
 use weir_dataflow::plan::PortId;
-use weir_dataflow::process::CoProcessFunction;
 use weir_dataflow::record::Record;
 use weir_dataflow::source::Source;
 use weir_model::{OperatorKind, Partitioner as PartitionerKind};
@@ -99,7 +98,7 @@ impl<S: Source> HasOperator for SourceHead<S> {
     }
 }
 
-impl<A, B, F: CoProcessFunction<A, B>> HasOperator for CoInput<A, B, F> {
+impl<A, B, Op> HasOperator for CoInput<A, B, Op> {
     fn operator_node(&self) -> NodeId {
         self.node
     }
@@ -151,7 +150,7 @@ macro_rules! upstream_with_operator {
 
 upstream_with_operator!([S: Source] SourceHead<S>);
 upstream_with_operator!([C: Upstream, Op: Operator<C::Out>] Then<C, Op>);
-upstream_with_operator!([A: Record, B: Record, F: CoProcessFunction<A, B>] CoInput<A, B, F>);
+upstream_with_operator!([A: Record, B: Record, Op: CoOperator<A, B>] CoInput<A, B, Op>);
 
 fn finish<C, P>(draft: &Draft, chain: C, partitioner: P, automatic: bool) -> PortId
 where
