@@ -4,6 +4,7 @@
 //! Never reads the environment or a clock by itself, nor a file unless it is named, and there is no global: whoever starts a process builds a
 //! Configuration once and passes it down.
 
+mod choices;
 mod configuration;
 mod error;
 #[cfg(feature = "file")]
@@ -13,6 +14,7 @@ pub mod options;
 mod reference;
 mod value;
 
+pub use choices::{CheckpointRetention, CheckpointingMode, ClaimMode, SchedulerType, StateBackendType};
 pub use configuration::{Configuration, FOLDER_VARIABLE, Origin, is_secret, variable};
 pub use error::ConfigError;
 pub use option::{AnyOption, ConfigOption, Scope};

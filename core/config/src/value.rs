@@ -367,6 +367,8 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 words! {
     /// What happens after a failure.
     RestartStrategyType, "one of none, fixed-delay, failure-rate, exponential-delay", {

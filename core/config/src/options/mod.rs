@@ -1,13 +1,17 @@
 //! All options. The texts are the manual: `docs/configuration.md` is made of them.
 
+mod checkpointing;
 mod cluster;
 mod job;
 mod rest;
+mod state;
 mod taskmanager;
 
+pub use checkpointing::*;
 pub use cluster::*;
 pub use job::*;
 pub use rest::*;
+pub use state::*;
 pub use taskmanager::*;
 
 use crate::{AnyOption, Secret};
@@ -39,6 +43,25 @@ pub fn all_options() -> &'static [&'static dyn AnyOption] {
         &EXPONENTIAL_JITTER,
         &EXPONENTIAL_RESET,
         &EXPONENTIAL_ATTEMPTS,
+        &CHECKPOINT_INTERVAL,
+        &CHECKPOINT_TIMEOUT,
+        &CHECKPOINT_MIN_PAUSE,
+        &CHECKPOINT_MAX_CONCURRENT,
+        &CHECKPOINT_TOLERABLE_FAILURES,
+        &CHECKPOINT_MODE,
+        &CHECKPOINT_UNALIGNED,
+        &CHECKPOINT_ALIGNED_TIMEOUT,
+        &CHECKPOINT_RETENTION,
+        &CHECKPOINTS_RETAINED,
+        &CHECKPOINT_DIR,
+        &SAVEPOINT_DIR,
+        &CHECKPOINTS_AFTER_TASKS_FINISH,
+        &CHECKPOINT_INLINE_THRESHOLD,
+        &CHECKPOINT_LOCAL_BACKUP,
+        &STATE_BACKEND,
+        &RECOVERY_PATH,
+        &RECOVERY_CLAIM_MODE,
+        &RECOVERY_IGNORE_UNCLAIMED,
         &CLUSTER_ID,
         &JOBMANAGER_ADDRESS,
         &JOBMANAGER_PORT,
@@ -48,6 +71,8 @@ pub fn all_options() -> &'static [&'static dyn AnyOption] {
         &COORDINATORS_MEMORY,
         &FAILOVER_STRATEGY,
         &FAILURE_HISTORY,
+        &CHECKPOINT_HISTORY,
+        &SCHEDULER,
         &HEARTBEAT_INTERVAL,
         &HEARTBEAT_TIMEOUT,
         &SLOT_REQUEST_TIMEOUT,
@@ -80,6 +105,7 @@ pub fn all_options() -> &'static [&'static dyn AnyOption] {
         &LOAD_BALANCE,
         &ARTIFACT_CACHE,
         &METRICS_PORT,
+        &LOCAL_STATE_DIRS,
         &STANDALONE_MIN,
         &STANDALONE_MAX,
         &REST_ADDRESS,

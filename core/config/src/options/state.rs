@@ -1,0 +1,51 @@
+//! Options of state, and of where it comes from.
+
+use crate::{ClaimMode, ConfigOption, List, SchedulerType, StateBackendType};
+
+/// `state.backend.type`: where the state of running tasks is.
+pub static STATE_BACKEND: ConfigOption<StateBackendType> = ConfigOption::new(
+    "state.backend.type",
+    "hashmap",
+    "Where the state of running tasks is. `hashmap`: in memory, the fastest. `lsm`: in files, for state that is larger than memory.",
+)
+.with_fallback_keys(&["state.backend"]);
+
+/// `execution.state-recovery.path`: what a job starts from.
+pub static RECOVERY_PATH: ConfigOption<Option<String>> = ConfigOption::optional(
+    "execution.state-recovery.path",
+    "Savepoint or checkpoint that the job starts from: its folder or the `_metadata` in it. `-s` is short for it.",
+)
+.with_fallback_keys(&["execution.savepoint.path"]);
+
+/// `execution.state-recovery.claim-mode`: to whom it belongs.
+pub static RECOVERY_CLAIM_MODE: ConfigOption<ClaimMode> = ConfigOption::new(
+    "execution.state-recovery.claim-mode",
+    "NO_CLAIM",
+    "To whom the checkpoint belongs that the job starts from. `NO_CLAIM`: it is left alone, and no later one needs its files. `CLAIM`: it is \
+     the job's, and removed when newer ones replace it.",
+)
+.with_fallback_keys(&["execution.savepoint-restore-mode"]);
+
+/// `execution.state-recovery.ignore-unclaimed-state`: whether state may be left behind.
+pub static RECOVERY_IGNORE_UNCLAIMED: ConfigOption<bool> = ConfigOption::new(
+    "execution.state-recovery.ignore-unclaimed-state",
+    "false",
+    "Whether the job may start from a checkpoint that has state of operators which the job has not; that state is left behind. \
+     `--allowNonRestoredState` is short for it.",
+)
+.with_fallback_keys(&["execution.savepoint.ignore-unclaimed-state"]);
+
+/// `taskmanager.state.local.root-dirs`: folders for local state.
+pub static LOCAL_STATE_DIRS: ConfigOption<Option<List>> = ConfigOption::optional(
+    "taskmanager.state.local.root-dirs",
+    "Folders of the TaskManager for state in files and for copies of checkpoints. When it is not set, a folder in that of the TaskManager.",
+)
+.cluster();
+
+/// `jobmanager.scheduler`: whether jobs adapt to the slots there are.
+pub static SCHEDULER: ConfigOption<SchedulerType> = ConfigOption::new(
+    "jobmanager.scheduler",
+    "default",
+    "`default`: a job runs when it has the slots it needs. `adaptive`: it runs with the slots there are, and grows and shrinks with them.",
+)
+.cluster();
