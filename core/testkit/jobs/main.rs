@@ -4,6 +4,7 @@ mod allocating;
 mod blocking;
 mod clustered;
 mod deadly;
+mod exactly_once;
 mod exchanges;
 mod operators;
 mod own_source;
@@ -16,6 +17,7 @@ use allocating::{giant, hoards};
 use blocking::{blocks, slow, waits};
 use clustered::{all_to_all, fails_at_first, idles, lasts, regions, ticks};
 use deadly::{crashes, floods_stdout, forks, ignores_cancel};
+use exactly_once::tallies;
 use exchanges::exchanges;
 use operators::operators;
 use own_source::own_source;
@@ -53,6 +55,7 @@ weir::main!(
     all_to_all,
     regions,
     fails_at_first,
+    tallies,
     blocks,
     slow,
     waits,

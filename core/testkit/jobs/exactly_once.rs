@@ -1,0 +1,57 @@
+//! Jobs whose output tells whether each record was counted once.
+
+use std::path::PathBuf;
+
+use weir::prelude::*;
+
+#[derive(weir::Args)]
+pub struct Tallies {
+    /// Records
+    #[arg(long, default_value_t = 20_000)]
+    count: u64,
+    /// Records per second
+    #[arg(long, default_value_t = 10_000.0)]
+    rate: f64,
+    /// Keys
+    #[arg(long, default_value_t = 97)]
+    keys: u64,
+    /// Where the tallies go: a line for each record, with its key and how many of the key there were so far
+    #[arg(long)]
+    out: PathBuf,
+    /// Where the totals go: a line for each key, with how many of it there were
+    #[arg(long)]
+    totals: PathBuf,
+}
+
+/// Numbers each record within its key. A record that was lost, or counted twice, shows in every later line of its key.
+#[derive(Clone, Default)]
+struct Tally {
+    count: ValueState<u64>,
+}
+
+impl KeyedProcessFunction<u64, u64> for Tally {
+    type Out = String;
+
+    fn open(&mut self, context: &mut KeyedContext<u64, String>) {
+        self.count = context.states_mut().value("count");
+    }
+
+    fn process(&mut self, _record: u64, context: &mut KeyedContext<u64, String>) {
+        let count = self.count.get_or_insert_with(context, || 0);
+        *count += 1;
+        let line = format!("{} {count}", context.key());
+        context.emit(line);
+    }
+}
+
+/// Counts records by key in two ways: by a function with state, and by an aggregation that combines before the exchange.
+pub fn tallies(env: &Environment, options: Tallies) -> weir::Result<()> {
+    let keys = options.keys;
+    let numbers = env.source(GeneratorSource::new(|n| n).records(options.count).rate(options.rate)).name("numbers");
+    let numbers = numbers.share();
+    let tallies = numbers.stream().key_by(move |n| n % keys).process(Tally::default());
+    tallies.uid("tallies").write_text(options.out).uid("tallies-out");
+    let totals = numbers.stream().key_by(move |n| n % keys).count();
+    totals.uid("totals").map(|(key, count)| format!("{key} {count}")).write_text(options.totals).uid("totals-out");
+    Ok(())
+}
