@@ -87,9 +87,8 @@ impl<S: Source> Chain for SourceHead<S> {
                 return Ok(());
             }
             let before = run.pulse.seen();
-            let status = self.guarded(|_| {
-                stage.reader.poll(&mut Counted { down: &mut stage.down, pulse: &mut run.pulse })
-            })?;
+            let status =
+                self.guarded(|_| stage.reader.poll(&mut Counted { down: &mut stage.down, pulse: &mut run.pulse }))?;
             shared.metrics().add_records_in(run.pulse.seen() - before);
             match status {
                 ReaderStatus::More => run.pulse.on_batch(|why| stage.down.flush(why)),
@@ -97,10 +96,8 @@ impl<S: Source> Chain for SourceHead<S> {
                 ReaderStatus::NeedSplit => match stage.waiting.pop_front() {
                     Some(split) => self.guarded(|_| stage.reader.add_split(split))?,
                     None => match run.next_split(&mut stage)? {
-                        Next::Split(bytes) => {
-                            let split = decode_split(&bytes)?;
-                            self.guarded(|_| stage.reader.add_split(split))?;
-                        }
+                        Next::Split(bytes) => stage.waiting.push_back(decode_split(&bytes)?),
+                        Next::Waiting => {}
                         Next::None => break,
                         Next::Stop => return Ok(()),
                     },
@@ -178,6 +175,8 @@ impl<R: SourceReader, T: 'static, D: Stage<T>> Stage<T> for SourceStage<R, T, D>
 /// What a source task gets to read next.
 enum Next {
     Split(Vec<u8>),
+    /// It came before a barrier and has been taken in.
+    Waiting,
     /// There will be nothing more.
     None,
     /// The job was stopped with a savepoint.
@@ -197,26 +196,30 @@ impl<'t> SourceRun<'t> {
     }
 
     /// Reads letters, begins barriers, hands rows over, fires timers. False when the task is to finish at once.
-    fn take_letters<T>(&mut self, stage: &mut impl Stage<T>) -> Result<bool, TaskError> {
+    fn take_letters<R, T, D>(&mut self, stage: &mut SourceStage<R, T, D>) -> Result<bool, TaskError>
+    where
+        R: SourceReader,
+        T: 'static,
+        D: Stage<T>,
+    {
         loop {
             let progress = self.checkpoints.read_mail(stage)?;
-            while let Some(barrier) = self.checkpoints.take_trigger() {
+            loop {
+                while let Some(split) = self.checkpoints.take_split_before_trigger() {
+                    stage.waiting.push_back(decode_split(&split)?);
+                }
+                let Some(barrier) = self.checkpoints.take_trigger() else { break };
                 end_of_time(barrier, stage);
                 self.checkpoints.barrier(barrier, Duration::ZERO, stage);
             }
-            let more = self.checkpoints.work(stage);
+            self.checkpoints.work(stage);
             match progress {
                 // A barrier that was begun just now may have made it hold.
                 Progress::Continue if !self.checkpoints.is_stopping() => {
                     self.checkpoints.timers(stage);
                     return Ok(true);
                 }
-                Progress::Continue | Progress::Hold => {
-                    self.task.shared().check_canceled()?;
-                    if !more {
-                        self.task.shared().park(Waiting::Idle, None);
-                    }
-                }
+                Progress::Continue | Progress::Hold => self.checkpoints.idle(None, stage)?,
                 Progress::Stop => {
                     self.checkpoints.wait_for_writers();
                     return Ok(false);
@@ -228,17 +231,16 @@ impl<'t> SourceRun<'t> {
     /// Nothing to read now.
     fn wait<T>(&mut self, timeout: Option<Duration>, stage: &mut impl Stage<T>) -> Result<(), TaskError> {
         self.pulse.on_idle(|why| stage.flush(why));
-        self.task.shared().check_canceled()?;
-        let timer = self.checkpoints.timers_before_wait(stage);
-        if !self.checkpoints.work(stage) {
-            let timeout = timeout.into_iter().chain(timer).min();
-            self.task.shared().park(Waiting::Idle, timeout);
-        }
-        Ok(())
+        self.checkpoints.idle(timeout, stage)
     }
 
     /// Asks the enumerator until it has a split or says that there will be none.
-    fn next_split<T>(&mut self, stage: &mut impl Stage<T>) -> Result<Next, TaskError> {
+    fn next_split<R, T, D>(&mut self, stage: &mut SourceStage<R, T, D>) -> Result<Next, TaskError>
+    where
+        R: SourceReader,
+        T: 'static,
+        D: Stage<T>,
+    {
         loop {
             self.task.request_split();
             // The answer is usually there within microseconds; only a real wait is worth a flush.
@@ -247,6 +249,9 @@ impl<'t> SourceRun<'t> {
                 self.task.shared().check_canceled()?;
                 if !self.take_letters(stage)? {
                     return Ok(Next::Stop);
+                }
+                if !stage.waiting.is_empty() {
+                    return Ok(Next::Waiting);
                 }
                 if let Some(answer) = self.checkpoints.take_split() {
                     break answer;
@@ -276,7 +281,12 @@ impl<'t> SourceRun<'t> {
     }
 
     /// Everything is read. Whether the input has an end; otherwise the job was stopped with a savepoint.
-    fn finish<T>(&mut self, stage: &mut impl Stage<T>) -> Result<bool, TaskError> {
+    fn finish<R, T, D>(&mut self, stage: &mut SourceStage<R, T, D>) -> Result<bool, TaskError>
+    where
+        R: SourceReader,
+        T: 'static,
+        D: Stage<T>,
+    {
         if !self.take_letters(stage)? {
             return Ok(false);
         }
@@ -321,14 +331,15 @@ impl<T: Record> Chain for Input<T> {
                 checkpoints.wait_for_writers();
                 return Ok(());
             }
+            if checkpoints.is_stopping() {
+                // Nothing more comes; producers that hear of the end of the job earlier may leave earlier.
+                checkpoints.idle(None, &mut down)?;
+                continue;
+            }
             match gate.poll()? {
                 GateEvent::Empty => {
                     pulse.on_idle(|why| down.flush(why));
-                    shared.check_canceled()?;
-                    let timer = checkpoints.timers_before_wait(&mut down);
-                    if !checkpoints.work(&mut down) {
-                        shared.park(Waiting::Idle, timer);
-                    }
+                    checkpoints.idle(None, &mut down)?;
                 }
                 GateEvent::Action(GateAction::End) => {
                     if checkpoints.finish(&mut down)? {
@@ -578,6 +589,10 @@ where
                 self.checkpoints.wait_for_writers();
                 return Ok(());
             }
+            if self.checkpoints.is_stopping() {
+                self.checkpoints.idle(None, &mut self.stage)?;
+                continue;
+            }
             let ended = |op: &mut Op, down: &mut D| op.first_ended(down);
             let a = self.feed_one(0, &mut first, ended, |op, record, down| op.first(record, down))?;
             let ended = |op: &mut Op, down: &mut D| op.second_ended(down);
@@ -590,11 +605,7 @@ where
             }
             if matches!((a, b), (Fed::Nothing, Fed::Nothing)) {
                 self.pulse.on_idle(|why| self.stage.flush(why));
-                shared.check_canceled()?;
-                let timer = self.checkpoints.timers_before_wait(&mut self.stage);
-                if !self.checkpoints.work(&mut self.stage) {
-                    shared.park(Waiting::Idle, timer);
-                }
+                self.checkpoints.idle(None, &mut self.stage)?;
             } else {
                 self.pulse.on_batch(|why| self.stage.flush(why));
                 self.checkpoints.timers(&mut self.stage);

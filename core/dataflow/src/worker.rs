@@ -273,7 +273,7 @@ impl Worker {
     }
 
     fn end_checkpoint(&self, checkpoint: u64, completed: bool) {
-        self.runtime.triggers.end(checkpoint);
+        self.runtime.triggers.end(checkpoint, completed);
         let mail = || Mail::CheckpointEnded { checkpoint, completed };
         self.runtime.fabric.tasks().values().for_each(|task| task.post(mail()));
     }

@@ -140,10 +140,10 @@ impl SnapshotBuilder {
         match self.writer.take() {
             Some(writer) => writer.finish(end),
             None => {
-                let located = self.pieces.drain(..).map(|piece| Located {
-                    of: piece.of,
-                    location: Location::Inline(piece.bytes),
-                });
+                let located = self
+                    .pieces
+                    .drain(..)
+                    .map(|piece| Located { of: piece.of, location: Location::Inline(piece.bytes) });
                 let located = located.collect();
                 self.setup.acknowledge_in_order(end, located);
             }

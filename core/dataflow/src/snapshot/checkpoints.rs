@@ -12,7 +12,7 @@ use crate::element::{Barrier, Control, EventTime};
 use crate::failure::TaskError;
 use crate::operator::Stage;
 use crate::plan::TaskContext;
-use crate::source::SplitAnswer;
+use crate::source::{NextSplit, SplitAnswer};
 use crate::task::{Mail, TaskShared, Waiting};
 use crate::worker::{WorkerEvent, WorkerRuntime};
 
@@ -38,13 +38,15 @@ pub(crate) struct TaskCheckpoints {
     last: u64,
     /// The savepoint behind whose barrier the task waits.
     stopping: Option<Barrier>,
-    /// To be begun by this task.
-    triggered: VecDeque<Arc<CheckpointTrigger>>,
+    /// To be begun by this task; with the number of answers to split requests that came before.
+    triggered: VecDeque<(Arc<CheckpointTrigger>, usize)>,
     splits: VecDeque<SplitAnswer>,
     processing_time: EventTime,
     next_timer: EventTime,
 }
 
+/// How long the writer is given to catch up while there is nothing else to do.
+const WRITER_PAUSE: Duration = Duration::from_millis(1);
 /// How long rows are handed over at a stretch.
 const SLICE: Duration = Duration::from_micros(500);
 
@@ -71,7 +73,7 @@ impl TaskCheckpoints {
         while let Some(mail) = self.task.take_mail() {
             match mail {
                 Mail::Split(answer) => self.splits.push_back(answer),
-                Mail::TriggerCheckpoint(trigger) => self.triggered.push_back(trigger),
+                Mail::TriggerCheckpoint(trigger) => self.triggered.push_back((trigger, self.splits.len())),
                 Mail::CheckpointEnded { checkpoint, completed } => {
                     if self.current.as_ref().is_some_and(|current| current.barrier().checkpoint == checkpoint)
                         && let Some(current) = self.current.take()
@@ -100,12 +102,26 @@ impl TaskCheckpoints {
 
     /// The answer to a request for a split, if it has come.
     pub(crate) fn take_split(&mut self) -> Option<SplitAnswer> {
-        self.splits.pop_front()
+        let answer = self.splits.pop_front()?;
+        self.triggered.iter_mut().for_each(|(_, before)| *before = before.saturating_sub(1));
+        Some(answer)
+    }
+
+    /// The split at the head of the answers, if a trigger came after it: it is the reader's by the time of the barrier.
+    pub(crate) fn take_split_before_trigger(&mut self) -> Option<Vec<u8>> {
+        let (_, before) = self.triggered.front_mut()?;
+        if *before == 0 || !matches!(self.splits.front(), Some(SplitAnswer::Next(NextSplit::Split(_)))) {
+            return None;
+        }
+        match self.take_split() {
+            Some(SplitAnswer::Next(NextSplit::Split(bytes))) => Some(bytes),
+            Some(_) | None => None,
+        }
     }
 
     /// The barrier that this task has been told to begin, if it has not passed yet.
     pub(crate) fn take_trigger(&mut self) -> Option<Barrier> {
-        while let Some(trigger) = self.triggered.pop_front() {
+        while let Some((trigger, _)) = self.triggered.pop_front() {
             if trigger.checkpoint > self.last {
                 let aligned = !matches!(trigger.alignment, weir_model::Alignment::UnalignedAfter(Duration::ZERO));
                 let (checkpoint, timestamp) = (trigger.checkpoint, trigger.timestamp);
@@ -180,10 +196,20 @@ impl TaskCheckpoints {
             .then(|| Duration::from_millis(self.next_timer.saturating_sub(now).max(0) as u64))
     }
 
-    /// As [`timers`](Self::timers), asking the chain even if the clock has not moved: before the task waits.
-    pub(crate) fn timers_before_wait<T>(&mut self, stage: &mut impl Stage<T>) -> Option<Duration> {
+    /// There is nothing to read: hands rows over, fires timers, or waits until something happens, at most `timeout`.
+    pub(crate) fn idle<T>(&mut self, timeout: Option<Duration>, stage: &mut impl Stage<T>) -> Result<(), TaskError> {
+        self.task.check_canceled()?;
+        // Records since have set timers that the clock alone does not tell of.
         self.processing_time = EventTime::MIN;
-        self.timers(stage)
+        let timer = self.timers(stage);
+        let behind = match self.work(stage) {
+            false => None,
+            true if self.current.as_ref().is_some_and(SnapshotBuilder::is_behind) => Some(WRITER_PAUSE),
+            true => return Ok(()),
+        };
+        let timeout = timeout.into_iter().chain(timer).chain(behind).min();
+        self.task.park(Waiting::Idle, timeout);
+        Ok(())
     }
 
     /// The task's input has ended: barriers that it should still begin go first, and everything is handed over. Whether the input
@@ -226,7 +252,7 @@ impl Drop for TaskCheckpoints {
     fn drop(&mut self) {
         // The task ended on whatever way: nobody waits for a part of it any more.
         self.task.set_over();
-        for trigger in self.triggered.drain(..) {
+        for (trigger, _) in self.triggered.drain(..) {
             let decline = CheckpointDecline {
                 checkpoint: trigger.checkpoint,
                 task: self.task.id(),

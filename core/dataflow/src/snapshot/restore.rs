@@ -103,8 +103,9 @@ pub(crate) struct Conversion {
 impl Conversion {
     /// From what was written to `T`. `name`: of the state, for messages.
     pub(crate) fn to<T: Record>(written: &Schema, name: &str) -> Result<Conversion, TaskError> {
-        let migration = migration(written, &schema_of::<T>())
-            .map_err(|change| TaskError::failed(FailureKind::Job, format!("state `{name}` cannot be restored: {change}")))?;
+        let migration = migration(written, &schema_of::<T>()).map_err(|change| {
+            TaskError::failed(FailureKind::Job, format!("state `{name}` cannot be restored: {change}"))
+        })?;
         Ok(Conversion { migration: (!migration.is_identity()).then_some(migration), name: name.to_owned() })
     }
 

@@ -1,6 +1,6 @@
 //! What a worker has been told of checkpoints: barriers may arrive before it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ struct Known {
     triggers: BTreeMap<u64, Arc<CheckpointTrigger>>,
     /// All checkpoints up to here are over.
     over: u64,
+    /// Checkpoints behind it of which nothing will become.
+    aborted: BTreeSet<u64>,
 }
 
 /// How long a writer waits before it looks whether its task still runs.
@@ -30,11 +32,17 @@ impl Triggers {
         self.changed.notify_all();
     }
 
-    /// The checkpoint is complete or given up.
-    pub(crate) fn end(&self, checkpoint: u64) {
+    /// The checkpoint is complete, and with it those before it are over; or nothing will become of it.
+    pub(crate) fn end(&self, checkpoint: u64, completed: bool) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.over = known.over.max(checkpoint);
-        known.triggers.retain(|&number, _| number > checkpoint);
+        if completed {
+            known.over = known.over.max(checkpoint);
+            known.triggers.retain(|&number, _| number > checkpoint);
+            known.aborted.retain(|&number| number > checkpoint);
+        } else {
+            known.triggers.remove(&checkpoint);
+            known.aborted.insert(checkpoint);
+        }
         self.changed.notify_all();
     }
 
@@ -45,7 +53,7 @@ impl Triggers {
             if let Some(trigger) = known.triggers.get(&checkpoint) {
                 return Some(trigger.clone());
             }
-            if known.over >= checkpoint || given_up() {
+            if known.over >= checkpoint || known.aborted.contains(&checkpoint) || given_up() {
                 return None;
             }
             known = self.changed.wait_timeout(known, LOOK).unwrap_or_else(PoisonError::into_inner).0;

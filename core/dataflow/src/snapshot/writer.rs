@@ -176,7 +176,11 @@ enum Target {
     Unknown,
     /// There is no folder: everything stays in memory.
     Inline,
-    File { file: Box<dyn StateFile>, uri: Arc<str>, written: u64 },
+    File {
+        file: Box<dyn StateFile>,
+        uri: Arc<str>,
+        written: u64,
+    },
     Failed(String),
 }
 
