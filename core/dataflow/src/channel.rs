@@ -298,7 +298,15 @@ impl<T: Send + 'static> Gate<T> {
     /// The gate over `inbox`. `at_least_once`: whether channels are read on while others still owe a barrier.
     pub fn new(inbox: Arc<Inbox<T>>, at_least_once: bool) -> Gate<T> {
         let channels = inbox.lock().channels.len();
-        Gate { inbox, state: GateState::new(channels), at_least_once, recycle: None, follow_up: None, aligning_since: None, alignment: Duration::ZERO }
+        Gate {
+            inbox,
+            state: GateState::new(channels),
+            at_least_once,
+            recycle: None,
+            follow_up: None,
+            aligning_since: None,
+            alignment: Duration::ZERO,
+        }
     }
 
     /// The next thing to do; never waits.

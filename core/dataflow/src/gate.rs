@@ -159,7 +159,12 @@ mod tests {
     use super::*;
 
     fn barrier(checkpoint: u64) -> Control {
-        Control::Barrier(Barrier { checkpoint, timestamp: 0, aligned: true, kind: weir_model::CheckpointKind::Checkpoint })
+        Control::Barrier(Barrier {
+            checkpoint,
+            timestamp: 0,
+            aligned: true,
+            kind: weir_model::CheckpointKind::Checkpoint,
+        })
     }
 
     /// Feeds `input` and compares the actions that are not `None`.
@@ -199,7 +204,12 @@ mod tests {
 
     #[test]
     fn barriers_align_over_all_open_channels() {
-        let aligned = GateAction::Aligned(Barrier { checkpoint: 1, timestamp: 0, aligned: true, kind: weir_model::CheckpointKind::Checkpoint });
+        let aligned = GateAction::Aligned(Barrier {
+            checkpoint: 1,
+            timestamp: 0,
+            aligned: true,
+            kind: weir_model::CheckpointKind::Checkpoint,
+        });
         check(2, &[(0, barrier(1)), (1, barrier(1))], &[GateAction::Block, aligned]);
         check(2, &[(0, Control::End), (1, barrier(1))], &[aligned]);
         check(2, &[(0, barrier(1)), (1, Control::End)], &[GateAction::Block, aligned]);
@@ -212,7 +222,12 @@ mod tests {
 
     #[test]
     fn a_newer_barrier_abandons_an_older_alignment() {
-        let aligned = GateAction::Aligned(Barrier { checkpoint: 2, timestamp: 0, aligned: true, kind: weir_model::CheckpointKind::Checkpoint });
+        let aligned = GateAction::Aligned(Barrier {
+            checkpoint: 2,
+            timestamp: 0,
+            aligned: true,
+            kind: weir_model::CheckpointKind::Checkpoint,
+        });
         check(
             2,
             &[(0, barrier(1)), (1, barrier(2)), (0, barrier(2))],

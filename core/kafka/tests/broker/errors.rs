@@ -17,7 +17,7 @@ fn enumerator_error(servers: &str, topic: &str) -> String {
 }
 
 fn committer_error(sink: &impl Sink<u64>) -> String {
-    let created = sink.create_committer(&CommitterContext { run_id: "r".to_owned() });
+    let created = sink.create_committer(&CommitterContext { run_id: "r".to_owned(), restored: false });
     created.map(drop).unwrap_err().to_string()
 }
 

@@ -75,7 +75,15 @@ fn one_of_each() -> Vec<Frame> {
         control(7, Control::Watermark(-3)),
         control(7, Control::Idle(true)),
         Frame::Credit { slot: 999, credits: u32::MAX },
-        control(7, Control::Barrier(Barrier { checkpoint: u64::MAX, timestamp: -1, aligned: true, kind: weir_model::CheckpointKind::Savepoint })),
+        control(
+            7,
+            Control::Barrier(Barrier {
+                checkpoint: u64::MAX,
+                timestamp: -1,
+                aligned: true,
+                kind: weir_model::CheckpointKind::Savepoint,
+            }),
+        ),
         control(7, Control::End),
     ]
 }
@@ -121,8 +129,9 @@ fn damage_is_told_apart() {
 }
 
 fn any_frame() -> impl Strategy<Value = Frame> {
-    let barrier = (any::<u64>(), any::<i64>(), any::<bool>())
-        .prop_map(|(checkpoint, timestamp, aligned)| Control::Barrier(Barrier { checkpoint, timestamp, aligned, kind: weir_model::CheckpointKind::Savepoint }));
+    let barrier = (any::<u64>(), any::<i64>(), any::<bool>()).prop_map(|(checkpoint, timestamp, aligned)| {
+        Control::Barrier(Barrier { checkpoint, timestamp, aligned, kind: weir_model::CheckpointKind::Savepoint })
+    });
     let control = prop_oneof![
         any::<i64>().prop_map(Control::Watermark),
         any::<bool>().prop_map(Control::Idle),
