@@ -9,6 +9,7 @@ use weir_checkpoint::Redistribution;
 use weir_model::CheckpointKind;
 
 use crate::channel::{Gate, GateEvent};
+use crate::declaration::{ChainState, OperatorState};
 use crate::element::{Barrier, Control, EventTime};
 use crate::failure::{FailureKind, OperatorGuard, TaskError};
 use crate::gate::{GateAction, GateState};
@@ -108,6 +109,12 @@ impl<S: Source> Chain for SourceHead<S> {
             stage.control(Control::End);
         }
         Ok(())
+    }
+
+    fn declare(&mut self, state: &mut ChainState) {
+        let mut own = OperatorState::default();
+        own.list::<S::Split>(SPLITS, Redistribution::Split);
+        state.push((self.node, own));
     }
 }
 
@@ -315,6 +322,8 @@ impl<T> Clone for Input<T> {
 impl<T: Record> Chain for Input<T> {
     type Out = T;
 
+    fn declare(&mut self, _state: &mut ChainState) {}
+
     fn run<D: Stage<T>>(self, mut down: D, task: &mut TaskContext) -> Result<(), TaskError> {
         let mut gate = task.gate::<T>(0);
         if task.had_finished() {
@@ -451,6 +460,14 @@ impl<A: Record, B: Record, Op: CoOperator<A, B>> Chain for CoInput<A, B, Op> {
         stage.open(task)?;
         task.report_running();
         CoRun::new(task, stage).feed_both(first, second)
+    }
+
+    fn declare(&mut self, state: &mut ChainState) {
+        let mut own = OperatorState::default();
+        let guard = OperatorGuard(self.node);
+        self.op.declare(&mut own);
+        std::mem::forget(guard);
+        state.push((self.node, own));
     }
 }
 

@@ -6,6 +6,7 @@
 //! TaskManager) start a [`worker::Worker`] and listen to its events.
 
 pub mod channel;
+pub mod declaration;
 pub mod element;
 pub mod exchange;
 pub mod fabric;

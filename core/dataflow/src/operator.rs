@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use weir_checkpoint::TableSnapshot;
 use weir_model::{CheckpointKind, KeyGroups};
 
+use crate::declaration::{ChainState, OperatorState};
 use crate::element::{Barrier, Control, EventTime};
 use crate::failure::{OperatorGuard, TaskError, raise};
 use crate::plan::TaskContext;
@@ -71,6 +72,12 @@ pub trait Stage<T>: Collector<T> + 'static {
 pub trait Operator<In>: Clone + Send + 'static {
     /// The record type it emits.
     type Out: 'static;
+
+    /// Says what state it has. Called on a copy of its own, perhaps in a process where the operator never runs, so that the state of a
+    /// checkpoint can be compared with it before a running job is stopped; must have no effect outside.
+    fn declare(&mut self, state: &mut OperatorState) {
+        let _ = state;
+    }
 
     /// Prepares for the first record.
     fn open(&mut self, task: &OperatorContext<'_>) -> Result<(), TaskError> {
@@ -135,6 +142,11 @@ pub trait Operator<In>: Clone + Send + 'static {
 pub trait CoOperator<A, B>: Clone + Send + 'static {
     /// The record type it emits.
     type Out: 'static;
+
+    /// As [`Operator::declare`].
+    fn declare(&mut self, state: &mut OperatorState) {
+        let _ = state;
+    }
 
     /// Prepares for the first record.
     fn open(&mut self, task: &OperatorContext<'_>) -> Result<(), TaskError> {
@@ -339,6 +351,9 @@ pub trait Chain: Clone + Send + 'static {
 
     /// Runs the chain into `down` until its input ends, the task is cancelled or something fails.
     fn run<D: Stage<Self::Out>>(self, down: D, task: &mut TaskContext) -> Result<(), TaskError>;
+
+    /// Adds what state its operators have.
+    fn declare(&mut self, state: &mut ChainState);
 }
 
 /// A chain with one more operator at its end.
@@ -361,6 +376,15 @@ where
 
     fn run<D: Stage<Op::Out>>(self, down: D, task: &mut TaskContext) -> Result<(), TaskError> {
         self.chain.run(OpStage { op: self.op, node: self.node, down }, task)
+    }
+
+    fn declare(&mut self, state: &mut ChainState) {
+        self.chain.declare(state);
+        let mut own = OperatorState::default();
+        let guard = OperatorGuard(self.node);
+        self.op.declare(&mut own);
+        std::mem::forget(guard);
+        state.push((self.node, own));
     }
 }
 
@@ -417,6 +441,8 @@ impl<T: 'static> ChainEnd<T> for Terminated {
 pub trait VertexBody: Send + Sync + 'static {
     /// The work of one subtask, to be run on its thread.
     fn instantiate(&self) -> TaskBody;
+    /// What state its operators have.
+    fn declare(&self) -> ChainState;
 }
 
 /// The work of one subtask.
@@ -442,6 +468,13 @@ impl<C: Chain, E: ChainEnd<C::Out>> VertexBody for Body<C, E> {
             let stage = end.build(task)?;
             chain.run(stage, task)
         })
+    }
+
+    fn declare(&self) -> ChainState {
+        let mut chain = self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0.clone();
+        let mut state = ChainState::new();
+        chain.declare(&mut state);
+        state
     }
 }
 

@@ -9,6 +9,7 @@ use weir_checkpoint::{OperatorDeclaration, StateDeclarations};
 use weir_model::{JobGraph, KeyGroups, OperatorId};
 
 use crate::channel::{ChannelWriter, Gate};
+use crate::declaration::OperatorState;
 use crate::exchange::PartitionContext;
 use crate::fabric::ChannelOptions;
 use crate::operator::VertexBody;
@@ -65,13 +66,11 @@ impl JobPlan {
     pub fn state_declarations(&self) -> StateDeclarations {
         let infos = self.graph.vertices.iter().flat_map(|vertex| &vertex.operators);
         let uids: BTreeMap<_, _> = infos.map(|info| (info.id, info.uid.clone())).collect();
-        let operator = |(node, (id, name)): (u32, (&OperatorId, &String))| OperatorDeclaration {
-            node,
-            id: *id,
-            name: name.clone(),
-            uid: uids.get(id).cloned().flatten(),
-            tables: Vec::new(),
-            lists: Vec::new(),
+        let mut declared: BTreeMap<_, _> = self.bodies.iter().flat_map(|body| body.declare()).collect();
+        let operator = |(node, (id, name)): (u32, (&OperatorId, &String))| {
+            let OperatorState { tables, lists } = declared.remove(&node).unwrap_or_default();
+            let uid = uids.get(id).cloned().flatten();
+            OperatorDeclaration { node, id: *id, name: name.clone(), uid, tables, lists }
         };
         let operators = (0..).zip(self.operator_ids.iter().zip(&self.node_names)).map(operator).collect();
         StateDeclarations { operators }
