@@ -16,7 +16,8 @@ use prost::Message as _;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use weir_jobmaster::{FromCoordinator, ToCoordinator};
+use weir_checkpoint::StateDeclarations;
+use weir_jobmaster::{FromCoordinator, Restored, ToCoordinator};
 use weir_model::{JobGraph, JobId, TaskId};
 use weir_process::{Command, Process};
 use weir_proto::coordinator::{self as proto, to_coordinator, to_job_manager};
@@ -87,6 +88,8 @@ pub(crate) enum StartError {
 pub(crate) struct Built {
     pub(crate) graph: Arc<JobGraph>,
     pub(crate) hash: u64,
+    /// What state its operators have.
+    pub(crate) states: StateDeclarations,
 }
 
 /// A running coordinator. Dropping it kills it.
@@ -172,8 +175,8 @@ impl Coordinator {
 
     /// Sends a message. If the process is gone, [`next`](Self::next) says so.
     pub(crate) fn tell(&self, message: ToCoordinator) {
-        if matches!(message, ToCoordinator::Commit) {
-            self.under_watch.commits(true);
+        if matches!(message, ToCoordinator::Commit { .. }) {
+            self.under_watch.commit_begins();
         }
         if let Some(message) = to_message(message) {
             let _ = self.outgoing.send(message);
@@ -190,8 +193,8 @@ impl Coordinator {
         if self.closed.is_none() {
             match self.incoming.recv().await {
                 Some(Incoming::Message(message)) => {
-                    if matches!(message, FromCoordinator::CommitDone(_)) {
-                        self.under_watch.commits(false);
+                    if matches!(message, FromCoordinator::CommitDone { .. }) {
+                        self.under_watch.commit_ends();
                     }
                     return message;
                 }
@@ -303,7 +306,12 @@ fn built(hello: proto::Hello) -> Result<Built, Greeting> {
             hello.job_graph_hash
         )));
     }
-    Ok(Built { graph: Arc::new(graph), hash })
+    let states = StateDeclarations::decode(&hello.states).map_err(|error| {
+        Greeting::Failed(format!(
+            "what the job says of its state cannot be read: {error}; its crate `weir` is of another version"
+        ))
+    })?;
+    Ok(Built { graph: Arc::new(graph), hash, states })
 }
 
 fn connect(stream: UnixStream) -> (UnboundedSender<to_coordinator::Message>, UnboundedReceiver<Incoming>) {
@@ -352,7 +360,14 @@ fn from_message(message: to_job_manager::Message) -> Option<FromCoordinator> {
             task: TaskId { vertex: response.vertex, subtask: response.subtask },
             answer: response.encode_to_vec(),
         }),
-        to_job_manager::Message::CommitDone(done) => Some(FromCoordinator::CommitDone(result(done.error))),
+        to_job_manager::Message::CommitDone(done) => {
+            Some(FromCoordinator::CommitDone { checkpoint: done.checkpoint, result: result(done.error) })
+        }
+        to_job_manager::Message::EnumeratorsSnapshotted(snapshot) => {
+            let states = snapshot.enumerators.into_iter().map(|it| (it.vertex, it.state)).collect();
+            let result = result(snapshot.error).map(|()| states);
+            Some(FromCoordinator::EnumeratorsSnapshotted { checkpoint: snapshot.checkpoint, result })
+        }
         to_job_manager::Message::TasksReset(reset) => Some(FromCoordinator::TasksReset(result(reset.error))),
         // Said once, before this; or nothing that anybody waits for.
         to_job_manager::Message::Hello(_)
@@ -365,26 +380,37 @@ fn from_message(message: to_job_manager::Message) -> Option<FromCoordinator> {
 fn to_message(message: ToCoordinator) -> Option<to_coordinator::Message> {
     let task_ref = |task: &TaskId| worker::TaskRef { vertex: task.vertex, subtask: task.subtask };
     Some(match message {
-        ToCoordinator::Open { run_id, lost_run_ids } => {
-            to_coordinator::Message::Open(proto::Open { run_id, lost_run_ids })
+        ToCoordinator::Open { run_id, lost_run_ids, restored } => {
+            let restored = restored.map(to_restored);
+            to_coordinator::Message::Open(proto::Open { run_id, lost_run_ids, restored })
         }
         ToCoordinator::SplitRequest { task } => {
             to_coordinator::Message::SplitRequest(worker::SplitRequest { vertex: task.vertex, subtask: task.subtask })
         }
-        ToCoordinator::AddCommittables { task, committables } => {
-            let committables =
-                committables.into_iter().map(|it| worker::Committable { node: it.node, payload: it.payload }).collect();
-            to_coordinator::Message::AddCommittables(proto::AddCommittables {
-                vertex: task.vertex,
-                subtask: task.subtask,
-                committables,
-            })
+        ToCoordinator::ResetTasks { tasks, restored } => to_coordinator::Message::ResetTasks(proto::ResetTasks {
+            tasks: tasks.iter().map(task_ref).collect(),
+            restored: restored.map(to_restored),
+        }),
+        ToCoordinator::SnapshotEnumerators { checkpoint } => {
+            to_coordinator::Message::SnapshotEnumerators(proto::SnapshotEnumerators { checkpoint })
         }
-        ToCoordinator::ResetTasks { tasks } => {
-            to_coordinator::Message::ResetTasks(proto::ResetTasks { tasks: tasks.iter().map(task_ref).collect() })
+        ToCoordinator::CheckpointCompleted { checkpoint } => {
+            to_coordinator::Message::CheckpointCompleted(proto::CheckpointCompleted { checkpoint })
         }
-        ToCoordinator::Commit => to_coordinator::Message::Commit(proto::Commit {}),
+        ToCoordinator::Commit { checkpoint, committables } => to_coordinator::Message::Commit(proto::Commit {
+            checkpoint,
+            committables: committables.into_iter().map(Into::into).collect(),
+        }),
         ToCoordinator::Discard => to_coordinator::Message::Discard(proto::Discard {}),
         ToCoordinator::Shutdown | ToCoordinator::Kill | ToCoordinator::Restart => return None,
     })
+}
+
+fn to_restored(restored: Restored) -> proto::Restored {
+    let enumerators = restored.enumerators.into_iter().map(|(vertex, state)| proto::EnumeratorState { vertex, state });
+    proto::Restored {
+        checkpoint: restored.checkpoint,
+        enumerators: enumerators.collect(),
+        committables: restored.committables.into_iter().map(Into::into).collect(),
+    }
 }

@@ -6,25 +6,23 @@ mod crashed;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
+use weir_checkpoint::StopMode;
 use weir_dispatcher::{Event as DispatcherEvent, JobRecord};
-use weir_jobmaster::{
-    FromCoordinator, JobMaster, JobMasterEffect, JobMasterEvent, JobMasterOptions, JobReport, JobSpec, ToCoordinator,
-};
-use weir_model::{
-    DeploymentId, DeploymentPlan, FromTaskManager, InvalidJobGraph, JobId, JobView, TaskManagerId, ToTaskManager,
-};
+use weir_jobmaster::{FromCoordinator, JobMaster, JobMasterEffect, JobMasterEvent, JobReport, ToCoordinator};
+use weir_model::{DeploymentId, DeploymentPlan, FromTaskManager, JobId, JobView, TaskManagerId, ToTaskManager};
 use weir_proto::control::{ForTaskManager, encode_plan};
 use weir_storage::ArtifactPin;
 
+use crate::checkpoint_storage::{CheckpointStorage, Done, directory_uri};
 use crate::coordinator::{Built, Coordinator, CoordinatorSpec, StartError};
 use crate::dispatcher::DispatcherMessage;
-use crate::jobs::JobMessage;
+use crate::jobs::{JobMessage, RequestAnswer};
 use crate::shared::Shared;
 use crate::timers::Timers;
 
@@ -32,8 +30,8 @@ use crate::timers::Timers;
 #[derive(Debug)]
 pub(crate) struct PlannedJob {
     pub(crate) record: Arc<JobRecord>,
-    pub(crate) spec: JobSpec,
-    pub(crate) options: JobMasterOptions,
+    pub(crate) machine: JobMaster,
+    pub(crate) job_graph_hash: u64,
     pub(crate) coordinator: Coordinator,
     pub(crate) coordinator_spec: CoordinatorSpec,
     /// Keeps the executable in the store as long as the job runs.
@@ -48,14 +46,7 @@ pub(crate) fn start(shared: &Arc<Shared>, planned: PlannedJob) {
     let (id, record) = (planned.record.id, planned.record.clone());
     let workers = Workers::default();
     let (sender, messages) = unbounded_channel();
-    let job_loop = match JobLoop::new(shared, planned, messages, workers.clone()) {
-        Ok(job_loop) => job_loop,
-        Err(error) => {
-            // Looked at when it was built; so this is a bug, and ends the job as one.
-            crashed::end(shared, &record, &workers, &format!("its graph is not valid: {error}"));
-            return;
-        }
-    };
+    let job_loop = JobLoop::new(shared, planned, messages, workers.clone());
     shared.jobs.insert(id, sender);
     let shared = shared.clone();
     tokio::spawn(async move {
@@ -82,6 +73,10 @@ struct JobLoop {
     /// The plan of the deployment under way, encoded once for all its TaskManagers.
     plan: Option<(Arc<DeploymentPlan>, Bytes)>,
     workers: Workers,
+    storage: CheckpointStorage,
+    /// Who waits for checkpoints and savepoints.
+    requests: BTreeMap<u64, RequestAnswer>,
+    last_request: u64,
     report: Option<Box<JobReport>>,
     /// Keeps the executable in the store.
     pin: ArtifactPin,
@@ -92,6 +87,7 @@ enum Happening {
     Message(JobMessage),
     Coordinator(FromCoordinator),
     Restarted(Result<(Built, Coordinator), StartError>),
+    Stored(Done),
     Timer(u64),
 }
 
@@ -101,13 +97,12 @@ impl JobLoop {
         planned: PlannedJob,
         messages: UnboundedReceiver<JobMessage>,
         workers: Workers,
-    ) -> Result<JobLoop, InvalidJobGraph> {
-        let PlannedJob { record, spec, options, coordinator, coordinator_spec, pin } = planned;
-        let job_graph_hash = spec.job_graph_hash;
-        Ok(JobLoop {
+    ) -> JobLoop {
+        let PlannedJob { record, machine, job_graph_hash, coordinator, coordinator_spec, pin } = planned;
+        JobLoop {
             shared: shared.clone(),
             id: record.id,
-            machine: JobMaster::new(spec, options, record.submitted)?,
+            machine,
             messages,
             timers: Timers::default(),
             coordinator: Some(coordinator),
@@ -116,9 +111,12 @@ impl JobLoop {
             job_graph_hash,
             plan: None,
             workers,
+            storage: CheckpointStorage::new(&shared.last_work),
+            requests: BTreeMap::new(),
+            last_request: 0,
             report: None,
             pin,
-        })
+        }
     }
 
     async fn run(mut self) {
@@ -128,6 +126,12 @@ impl JobLoop {
                 Happening::Message(message) => self.on_message(message),
                 Happening::Coordinator(message) => self.on_coordinator(message),
                 Happening::Restarted(result) => self.on_restarted(result),
+                Happening::Stored(Done::Written { checkpoint, result }) => {
+                    self.on_event(JobMasterEvent::MetadataWritten { checkpoint, result })
+                }
+                Happening::Stored(Done::Removed { removal, result }) => {
+                    self.on_event(JobMasterEvent::Removed { removal, result })
+                }
                 Happening::Timer(id) => self.on_event(JobMasterEvent::Timer { id }),
             }
         }
@@ -140,6 +144,7 @@ impl JobLoop {
             Some(message) = self.messages.recv() => Happening::Message(message),
             message = next_of(&mut self.coordinator) => Happening::Coordinator(message),
             result = restarted(&mut self.restart) => Happening::Restarted(result),
+            done = self.storage.next() => Happening::Stored(done),
             id = self.timers.next(&clock) => Happening::Timer(id),
         }
     }
@@ -150,8 +155,30 @@ impl JobLoop {
             JobMessage::Event(event) => self.on_event(event),
             JobMessage::Summary(answer) => drop(answer.send(self.machine.summary())),
             JobMessage::View(answer) => drop(answer.send(Arc::new(self.machine.view()))),
+            JobMessage::Checkpoints(answer) => drop(answer.send(self.machine.checkpoints())),
+            JobMessage::TriggerCheckpoint { full, answer } => {
+                let request = self.remember(answer);
+                self.on_event(JobMasterEvent::TriggerCheckpoint { request, full });
+            }
+            JobMessage::TriggerSavepoint { directory, stop, answer } => self.trigger_savepoint(directory, stop, answer),
             #[cfg(test)]
             JobMessage::Panic => panic!("asked to"),
+        }
+    }
+
+    fn remember(&mut self, answer: RequestAnswer) -> u64 {
+        self.last_request += 1;
+        self.requests.insert(self.last_request, answer);
+        self.last_request
+    }
+
+    fn trigger_savepoint(&mut self, directory: Option<String>, stop: Option<StopMode>, answer: RequestAnswer) {
+        match directory.as_deref().map(directory_uri).transpose() {
+            Ok(directory) => {
+                let request = self.remember(answer);
+                self.on_event(JobMasterEvent::TriggerSavepoint { request, directory, stop });
+            }
+            Err(error) => drop(answer.send(Err(format!("no savepoint can be taken: {error}")))),
         }
     }
 
@@ -204,30 +231,33 @@ impl JobLoop {
             }
             JobMasterEffect::Coordinator(message) => self.tell_coordinator(message),
             JobMasterEffect::ScheduleTimer { id, at } => self.timers.add(id, at),
+            JobMasterEffect::WriteMetadata { checkpoint, uri, bytes } => self.storage.write(checkpoint, uri, bytes),
+            JobMasterEffect::Remove { removal, items } => self.storage.remove(removal, items),
+            JobMasterEffect::RequestDone { request, result } => {
+                if let Some(answer) = self.requests.remove(&request) {
+                    let _ = answer.send(result);
+                }
+            }
+            JobMasterEffect::Warning(text) => tracing::warn!(job_id = %self.id, "{text}"),
             JobMasterEffect::Ended(report) => self.report = Some(report),
         }
     }
 
     fn tell_task_manager(&mut self, id: &TaskManagerId, message: ToTaskManager) {
-        let message = match message {
-            ToTaskManager::StartWorker(start) => {
-                self.lock_workers().insert((id.clone(), start.deployment));
-                ForTaskManager::StartWorker(start)
-            }
-            ToTaskManager::Deploy { plan, worker } => {
-                let (deployment, plan) = (plan.deployment, self.encoded(plan));
-                ForTaskManager::Deploy { deployment, worker, plan }
-            }
-            ToTaskManager::SplitAnswer { deployment, task, answer } => {
-                ForTaskManager::SplitAnswer { deployment, task, answer: answer.into() }
-            }
-            ToTaskManager::CancelTasks { deployment, tasks } => ForTaskManager::CancelTasks { deployment, tasks },
+        match &message {
+            ToTaskManager::StartWorker(start) => drop(self.lock_workers().insert((id.clone(), start.deployment))),
             ToTaskManager::ReleaseWorker { deployment } => {
-                self.lock_workers().remove(&(id.clone(), deployment));
-                ForTaskManager::ReleaseWorker { deployment }
+                self.lock_workers().remove(&(id.clone(), *deployment));
             }
-            ToTaskManager::KillWorker { deployment, reason } => ForTaskManager::KillWorker { deployment, reason },
-        };
+            ToTaskManager::Deploy { .. }
+            | ToTaskManager::TriggerCheckpoint { .. }
+            | ToTaskManager::CheckpointCompleted { .. }
+            | ToTaskManager::CheckpointAborted { .. }
+            | ToTaskManager::SplitAnswer { .. }
+            | ToTaskManager::CancelTasks { .. }
+            | ToTaskManager::KillWorker { .. } => {}
+        }
+        let message = ForTaskManager::from_model(message, |plan| self.encoded(plan.clone()));
         self.shared.task_managers.send(id, message);
     }
 

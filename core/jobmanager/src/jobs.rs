@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
+use weir_checkpoint::{CheckpointsView, RequestOutcome, StopMode};
 use weir_jobmaster::JobMasterEvent;
 use weir_model::{JobId, JobSummary, JobView};
 
@@ -17,10 +18,31 @@ pub(crate) enum JobMessage {
     Summary(oneshot::Sender<JobSummary>),
     /// Somebody wants to see all of it.
     View(oneshot::Sender<Arc<JobView>>),
+    /// Somebody wants to see its checkpoints.
+    Checkpoints(oneshot::Sender<CheckpointsView>),
+    /// Somebody wants a checkpoint now.
+    TriggerCheckpoint {
+        /// Whether it must not share files with earlier ones.
+        full: bool,
+        /// Told when it is complete, or why there is none.
+        answer: RequestAnswer,
+    },
+    /// Somebody wants a savepoint.
+    TriggerSavepoint {
+        /// Folder to make its folder in, as a path or URI; `None`: that of the options.
+        directory: Option<String>,
+        /// Whether and how the job stops with it.
+        stop: Option<StopMode>,
+        /// Told when it is complete and the job, if it is to stop, has ended; or why not.
+        answer: RequestAnswer,
+    },
     /// Fails as a bug would.
     #[cfg(test)]
     Panic,
 }
+
+/// Told what came of a request for a checkpoint or savepoint. Dropped if the job ends without saying so.
+pub(crate) type RequestAnswer = oneshot::Sender<Result<RequestOutcome, String>>;
 
 /// A JobMaster's loop, from outside.
 pub(crate) type JobSender = UnboundedSender<JobMessage>;

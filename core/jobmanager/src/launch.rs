@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use weir_checkpoint::{CheckpointMode, CheckpointOptions, Externalized, RestoreMode, StateDeclarations};
 use weir_config::{
-    Configuration, FailoverStrategy, Origin, RestartStrategyType, Scope, all_options, options, variable,
+    CheckpointRetention, CheckpointingMode, ClaimMode, ConfigOption, Configuration, FailoverStrategy, Origin,
+    RestartStrategyType, Scope, all_options, options, variable,
 };
-use weir_jobmaster::JobMasterOptions;
+use weir_jobmaster::{JobMasterOptions, RestoreFrom};
 use weir_model::{JobGraph, JobId};
 use weir_proto::roles::CORES_VARIABLE;
 use weir_rest::RunRequest;
 use weir_scheduler::RestartStrategy;
+
+use crate::checkpoint_storage::{self, directory_uri};
 
 /// Variables of this process that are for it and not for jobs: how it was configured, and what started it.
 pub(crate) fn without_own_variables() -> Vec<String> {
@@ -61,10 +65,74 @@ pub(crate) fn effective(cluster: &Configuration, graph: &JobGraph) -> Configurat
     effective
 }
 
+/// How a job's checkpoints are taken. An error is the requester's.
+pub(crate) fn checkpoint_options(
+    id: JobId,
+    cluster: &Configuration,
+    job: &Configuration,
+) -> Result<CheckpointOptions, String> {
+    let directory = |option: &'static ConfigOption<Option<String>>| {
+        let uri = |text: String| directory_uri(&text).map_err(|error| format!("`{}`: {error}", option.key()));
+        job.get(option).map(uri).transpose()
+    };
+    let tolerable = job.get(&options::CHECKPOINT_TOLERABLE_FAILURES);
+    let options = CheckpointOptions {
+        interval: job.get(&options::CHECKPOINT_INTERVAL),
+        timeout: job.get(&options::CHECKPOINT_TIMEOUT),
+        min_pause: job.get(&options::CHECKPOINT_MIN_PAUSE),
+        max_concurrent: job.get(&options::CHECKPOINT_MAX_CONCURRENT),
+        tolerable_failures: Some(tolerable).filter(|count| *count < i32::MAX as u32),
+        mode: match job.get(&options::CHECKPOINT_MODE) {
+            CheckpointingMode::ExactlyOnce => CheckpointMode::ExactlyOnce,
+            CheckpointingMode::AtLeastOnce => CheckpointMode::AtLeastOnce,
+        },
+        unaligned: job.get(&options::CHECKPOINT_UNALIGNED),
+        aligned_timeout: job.get(&options::CHECKPOINT_ALIGNED_TIMEOUT),
+        externalized: match job.get(&options::CHECKPOINT_RETENTION) {
+            CheckpointRetention::No => Externalized::No,
+            CheckpointRetention::DeleteOnCancellation => Externalized::DeleteOnCancellation,
+            CheckpointRetention::RetainOnCancellation => Externalized::RetainOnCancellation,
+        },
+        retained: job.get(&options::CHECKPOINTS_RETAINED),
+        directory: directory(&options::CHECKPOINT_DIR)?,
+        savepoint_directory: directory(&options::SAVEPOINT_DIR)?,
+        after_tasks_finish: job.get(&options::CHECKPOINTS_AFTER_TASKS_FINISH),
+        history_size: cluster.get(&options::CHECKPOINT_HISTORY) as usize,
+        seed: seed(id),
+    };
+    options.validate()?;
+    Ok(options)
+}
+
+/// From where a job starts whose options name a checkpoint or savepoint, once it is known that it can. An error is the requester's.
+pub(crate) async fn restore_from(
+    job: &Configuration,
+    states: &StateDeclarations,
+) -> Result<Option<RestoreFrom>, String> {
+    let Some(place) = job.get(&options::RECOVERY_PATH) else { return Ok(None) };
+    let checkpoint = checkpoint_storage::load(&place).await?;
+    let allow_non_restored = job.get(&options::RECOVERY_IGNORE_UNCLAIMED);
+    let warnings = weir_checkpoint::check(states, &checkpoint.metadata, allow_non_restored)
+        .map_err(|refused| format!("the job cannot start from {place}: {refused}"))?;
+    for warning in warnings {
+        tracing::warn!(place, "{warning}");
+    }
+    let mode = match job.get(&options::RECOVERY_CLAIM_MODE) {
+        ClaimMode::NoClaim => RestoreMode::NoClaim,
+        ClaimMode::Claim => RestoreMode::Claim,
+    };
+    Ok(Some(RestoreFrom { checkpoint, mode, allow_non_restored }))
+}
+
+/// Of the randomness of a job.
+fn seed(id: JobId) -> u64 {
+    let [.., low] = id.as_bytes().as_chunks::<8>().0 else { unreachable!("an id has 16 bytes") };
+    u64::from_be_bytes(*low)
+}
+
 /// How a job's JobMaster goes about it.
 pub(crate) fn job_master_options(id: JobId, cluster: &Configuration, job: &Configuration) -> JobMasterOptions {
     let timeout = job.get(&options::CANCELLATION_TIMEOUT);
-    let [.., low] = id.as_bytes().as_chunks::<8>().0 else { unreachable!("an id has 16 bytes") };
     JobMasterOptions {
         restart_strategy: restart_strategy(job),
         failover: match cluster.get(&options::FAILOVER_STRATEGY) {
@@ -75,12 +143,20 @@ pub(crate) fn job_master_options(id: JobId, cluster: &Configuration, job: &Confi
         slot_request_timeout: cluster.get(&options::SLOT_REQUEST_TIMEOUT),
         worker_start_timeout: job.get(&options::WORKER_START_TIMEOUT),
         history_size: cluster.get(&options::FAILURE_HISTORY) as usize,
-        seed: u64::from_be_bytes(*low),
+        seed: seed(id),
     }
 }
 
 fn restart_strategy(job: &Configuration) -> RestartStrategy {
-    match job.get(&options::RESTART_STRATEGY) {
+    // Whoever has checkpoints wants the job to go on from them.
+    let unset = job.origin(&options::RESTART_STRATEGY) == Origin::Default;
+    let strategy = match job.get(&options::RESTART_STRATEGY) {
+        RestartStrategyType::None if unset && job.get(&options::CHECKPOINT_INTERVAL).is_some() => {
+            RestartStrategyType::ExponentialDelay
+        }
+        strategy => strategy,
+    };
+    match strategy {
         RestartStrategyType::None => RestartStrategy::None,
         RestartStrategyType::FixedDelay => RestartStrategy::FixedDelay {
             attempts: job.get(&options::FIXED_DELAY_ATTEMPTS),

@@ -5,6 +5,7 @@
 //! User code never runs in this process: a job's builder, enumerators and committers run in its coordinator, a child process.
 
 mod builders;
+mod checkpoint_storage;
 mod clock;
 mod coordinator;
 mod dispatcher;

@@ -2,8 +2,9 @@
 //!
 //! `coordinator.rs` deals with the coordinator process, `scheduling.rs` with slots, `preparing.rs` with worker processes until
 //! their tasks are deployed, `reports.rs` with what comes from TaskManagers after that, `losses.rs` with workers and TaskManagers
-//! that are gone, `ending.rs` with the end. All of them tell the scheduler, and [`JobMaster::perform`] does what it asks for.
+//! that are gone, `checkpoints.rs` with checkpoints and restores, `ending.rs` with the end. All of them tell the scheduler, and [`JobMaster::perform`] does what it asks for.
 
+mod checkpoints;
 mod coordinator;
 mod deployment;
 mod ending;
@@ -19,19 +20,21 @@ mod tests;
 mod timers;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use weir_model::{DeploymentId, FromTaskManager, InvalidJobGraph, JobStatus, SlotWait, TaskManagerId, ToTaskManager};
+use weir_checkpoint::CheckpointEvent;
+use weir_model::{DeploymentId, FromTaskManager, JobStatus, SlotWait, TaskManagerId, ToTaskManager};
 use weir_scheduler::{Blame, Effect, Event, ExecutionGraph, JobScheduler, SchedulerOptions, SlotSharing};
 
+use self::checkpoints::Checkpoints;
 use self::coordinator::Coordinator;
 use self::deployment::Deployment;
 use self::history::FailureHistory;
 use self::slots::SlotPool;
 use self::tasks::TaskTable;
 use self::timers::{Timer, Timers};
-use crate::{JobMasterEffect, JobMasterEvent, JobMasterOptions, JobSpec, ToCoordinator};
+use crate::{JobMasterEffect, JobMasterError, JobMasterEvent, JobMasterOptions, JobSpec, ToCoordinator};
 
 /// Decides everything about one job from its graph to its end.
 ///
@@ -59,6 +62,7 @@ pub struct JobMaster {
     deployments: BTreeMap<u32, Deployment>,
     tasks: TaskTable,
     history: FailureHistory,
+    checkpoints: Checkpoints,
     timers: Timers,
 }
 
@@ -67,6 +71,8 @@ pub struct JobMaster {
 struct Outbox {
     now: Duration,
     effects: Vec<JobMasterEffect>,
+    /// What the scheduler is to be told when all it has asked for is done.
+    later: VecDeque<Event>,
 }
 
 impl Outbox {
@@ -84,8 +90,9 @@ impl Outbox {
 }
 
 impl JobMaster {
-    /// A job in status CREATED, accepted at `now`. Fails if the graph is not a valid one.
-    pub fn new(spec: JobSpec, options: JobMasterOptions, now: Duration) -> Result<Self, InvalidJobGraph> {
+    /// A job in status CREATED, accepted at `now`. Fails if the graph is not a valid one, or if the job cannot start from where it is
+    /// to start.
+    pub fn new(spec: JobSpec, options: JobMasterOptions, now: Duration) -> Result<Self, JobMasterError> {
         let graph = ExecutionGraph::new(&spec.graph)?;
         let sharing = SlotSharing::of(&graph);
         let scheduler_options = SchedulerOptions {
@@ -107,6 +114,7 @@ impl JobMaster {
             deployments: BTreeMap::new(),
             tasks: TaskTable::new(graph.task_count()),
             history: FailureHistory::new(options.history_size),
+            checkpoints: Checkpoints::new(&spec, now)?,
             timers: Timers::default(),
             scheduler: JobScheduler::new(graph, scheduler_options),
             spec,
@@ -116,7 +124,7 @@ impl JobMaster {
 
     /// Takes in an event and says what to do, in this order. `now` is the time since 1970-01-01 UTC and never goes back.
     pub fn on_event(&mut self, event: JobMasterEvent, now: Duration) -> Vec<JobMasterEffect> {
-        let mut out = Outbox { now, effects: Vec::new() };
+        let mut out = Outbox { now, effects: Vec::new(), later: VecDeque::new() };
         if self.ended.is_some() {
             // Messages that were on their way when the job ended.
             return out.effects;
@@ -127,9 +135,26 @@ impl JobMaster {
             JobMasterEvent::ResourceManager(message) => self.on_resource_manager(message, &mut out),
             JobMasterEvent::TaskManager { id, message } => self.on_task_manager(&id, message, &mut out),
             JobMasterEvent::CancelRequested => self.tell(Event::CancelRequested, &mut out),
+            JobMasterEvent::TriggerCheckpoint { request, full } => {
+                self.tell_checkpoints(CheckpointEvent::CheckpointRequested { request, full }, &mut out)
+            }
+            JobMasterEvent::TriggerSavepoint { request, directory, stop } => {
+                self.tell_checkpoints(CheckpointEvent::SavepointRequested { request, directory, stop }, &mut out)
+            }
+            JobMasterEvent::MetadataWritten { checkpoint, result } => {
+                self.tell_checkpoints(CheckpointEvent::MetadataWritten { checkpoint, result }, &mut out)
+            }
+            JobMasterEvent::Removed { removal, result } => {
+                self.tell_checkpoints(CheckpointEvent::Removed { removal, result }, &mut out)
+            }
             JobMasterEvent::Timer { id } => self.on_timer(id, &mut out),
         }
         self.give_up_if_hopeless(&mut out);
+        self.notice_running(&mut out);
+        while let Some(event) = out.later.pop_front() {
+            self.tell(event, &mut out);
+            self.notice_running(&mut out);
+        }
         out.effects
     }
 
@@ -144,6 +169,10 @@ impl JobMaster {
             }
             FromTaskManager::TasksChanged { changes, .. } => self.on_tasks_changed(number, worker, changes, out),
             FromTaskManager::SplitRequested { task, .. } => self.on_split_requested(number, worker, task, out),
+            FromTaskManager::CheckpointAcknowledged { acknowledgement, .. } => {
+                self.on_acknowledged(number, worker, *acknowledgement, out)
+            }
+            FromTaskManager::CheckpointDeclined { decline, .. } => self.on_declined(number, worker, *decline, out),
             FromTaskManager::MetricsReported { tasks, .. } => self.on_metrics(number, worker, &tasks, out.now),
             FromTaskManager::WorkerEnded { reason, .. } => {
                 self.on_worker_lost(number, worker, &reason, Blame::Job, out)
@@ -158,6 +187,9 @@ impl JobMaster {
             Some(Timer::Workers { deployment }) => self.on_worker_timeout(deployment, out),
             Some(Timer::Opening { number }) => self.on_opening_timeout(number, out),
             Some(Timer::Reset { deployment }) => self.on_reset_timeout(deployment, out),
+            Some(Timer::Checkpoints { generation }) => {
+                self.tell_checkpoints(CheckpointEvent::Timer { generation }, out)
+            }
             // Rung twice.
             None => {}
         }
@@ -176,6 +208,7 @@ impl JobMaster {
                 self.stays[from as usize] += out.now.saturating_sub(self.status_since);
                 self.status_since = out.now;
                 out.push(JobMasterEffect::StatusChanged { from, to });
+                self.on_status(to, out);
             }
             Effect::FailureRecorded { first, record } => self.remember(first, record),
             Effect::Schedule { deployment, tasks } => self.schedule(deployment, tasks, out),
@@ -184,7 +217,7 @@ impl JobMaster {
             Effect::CancelTasks(workers) => self.cancel_tasks(workers, out),
             Effect::KillWorkers(workers) => self.kill_workers(&workers, out),
             Effect::ScheduleTimer { generation, at } => self.timers.set(Timer::Scheduler { generation }, at, out),
-            Effect::Commit => out.coordinator(ToCoordinator::Commit),
+            Effect::Commit => self.commit(out),
             Effect::DiscardOutput => self.discard(out),
             Effect::JobEnded(report) => self.end(report, out),
         }

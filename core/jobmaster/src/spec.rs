@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_model::{JobGraph, JobId, Launch};
+use weir_checkpoint::{AssignError, CheckpointOptions, CompletedCheckpoint, RestoreMode, StateDeclarations};
+use weir_model::{InvalidJobGraph, JobGraph, JobId, Launch};
 use weir_scheduler::{FailoverStrategy, RestartStrategy};
 
 /// The job a JobMaster runs.
@@ -20,6 +21,37 @@ pub struct JobSpec {
     pub launch: Arc<Launch>,
     /// Options in effect for the job, by key; only to be shown, so secrets must be masked already.
     pub configuration: BTreeMap<String, String>,
+    /// How its checkpoints are taken; must be valid.
+    pub checkpointing: CheckpointOptions,
+    /// What state its operators have.
+    pub states: StateDeclarations,
+    /// From where it starts; `None`: from the beginning.
+    pub restore: Option<RestoreFrom>,
+}
+
+/// A checkpoint or savepoint that a job starts from.
+#[derive(Debug, Clone)]
+pub struct RestoreFrom {
+    /// It; must have passed [`weir_checkpoint::check`].
+    pub checkpoint: CompletedCheckpoint,
+    /// To whom it belongs.
+    pub mode: RestoreMode,
+    /// Whether state may be left behind for which the job has no operator.
+    pub allow_non_restored: bool,
+}
+
+/// Why a job cannot be run. Whoever submitted it must change something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JobMasterError {
+    /// Its graph is not valid.
+    #[error("its graph is not valid: {0}")]
+    Graph(#[from] InvalidJobGraph),
+    /// It cannot have the state it is to start with.
+    #[error(transparent)]
+    Assign(#[from] AssignError),
+    /// It cannot go on from where it is to start.
+    #[error("{0}")]
+    Restore(String),
 }
 
 /// How a JobMaster goes about it.

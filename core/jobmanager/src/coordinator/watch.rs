@@ -3,7 +3,7 @@
 //! What they do to this machine they do to this process and to all other jobs, and a stopped one says nothing, not even that.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,8 @@ struct Entry {
 struct Seen {
     /// Why it was killed.
     verdict: OnceLock<String>,
-    commits: AtomicBool,
+    /// How many commits are under way.
+    commits: AtomicU32,
 }
 
 /// A coordinator being watched, for as long as this lives.
@@ -70,9 +71,15 @@ impl UnderWatch {
         self.seen.verdict.get().map(String::as_str)
     }
 
-    /// Notes whether it makes output visible at the moment.
-    pub(super) fn commits(&self, commits: bool) {
-        self.seen.commits.store(commits, Ordering::Relaxed);
+    /// Notes that it was told to make output visible.
+    pub(super) fn commit_begins(&self) {
+        self.seen.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that it has answered.
+    pub(super) fn commit_ends(&self) {
+        // It may answer what nobody asked.
+        let _ = self.seen.commits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
     }
 }
 
@@ -104,7 +111,7 @@ impl CoordinatorWatch {
 
     /// Whether some coordinator makes output visible at the moment.
     pub(crate) fn some_commit(&self) -> bool {
-        self.lock().coordinators.values().any(|entry| entry.seen.commits.load(Ordering::Relaxed))
+        self.lock().coordinators.values().any(|entry| entry.seen.commits.load(Ordering::Relaxed) > 0)
     }
 
     /// Looks until it is to stop.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use weir_dispatcher::{JobRecord, SubmitError};
-use weir_jobmaster::JobSpec;
+use weir_jobmaster::{JobMaster, JobSpec};
 use weir_model::{ArtifactId, JobId, Launch};
 use weir_rest::{GatewayError, RunRequest};
 use weir_storage::ArtifactPin;
@@ -107,6 +107,8 @@ async fn build(shared: &Shared, request: RunRequest) -> Result<(PlannedJob, Owne
     })?;
     let configuration = launch::effective(cluster, &built.graph);
     let options = launch::job_master_options(id, cluster, &configuration);
+    let checkpointing = launch::checkpoint_options(id, cluster, &configuration).map_err(GatewayError::BadRequest)?;
+    let restore = launch::restore_from(&configuration, &built.states).await.map_err(GatewayError::BadRequest)?;
     let launch = Launch {
         artifact: pin.artifact().clone(),
         job_name: built.graph.name.clone(),
@@ -128,8 +130,14 @@ async fn build(shared: &Shared, request: RunRequest) -> Result<(PlannedJob, Owne
         job_graph_hash: built.hash,
         launch: Arc::new(launch),
         configuration: configuration.to_map(),
+        checkpointing,
+        states: built.states,
+        restore,
     };
-    Ok((PlannedJob { record: Arc::new(record), spec, options, coordinator, coordinator_spec, pin }, turn))
+    let machine = JobMaster::new(spec, options, record.submitted)
+        .map_err(|error| GatewayError::BadRequest(format!("the job cannot be run: {error}")))?;
+    let (record, job_graph_hash) = (Arc::new(record), built.hash);
+    Ok((PlannedJob { record, machine, job_graph_hash, coordinator, coordinator_spec, pin }, turn))
 }
 
 /// By the key of the list, or by the artifact's id.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use weir_checkpoint::{CheckpointOptions, StateDeclarations};
 use weir_config::Configuration;
+use weir_jobmaster::{JobMasterOptions, JobSpec};
 use weir_model::{JobGraph, JobStatus, JobVertex, Launch, OperatorId, OperatorInfo, OperatorKind, VertexId};
 use weir_process::{Command, Process};
 
@@ -74,9 +76,18 @@ async fn planned(shared: &Shared, number: u8) -> (PlannedJob, tokio::net::UnixSt
         start_timeout: Duration::from_secs(10),
         folders,
     };
-    let spec = JobSpec { id, graph, job_graph_hash: 0, launch: Arc::new(launch), configuration: BTreeMap::new() };
-    let options = JobMasterOptions::default();
-    (PlannedJob { record: Arc::new(record), spec, options, coordinator, coordinator_spec, pin }, other)
+    let spec = JobSpec {
+        id,
+        graph,
+        job_graph_hash: 0,
+        launch: Arc::new(launch),
+        configuration: BTreeMap::new(),
+        checkpointing: CheckpointOptions::default(),
+        states: StateDeclarations::default(),
+        restore: None,
+    };
+    let machine = JobMaster::new(spec, JobMasterOptions::default(), record.submitted).unwrap();
+    (PlannedJob { record: Arc::new(record), machine, job_graph_hash: 0, coordinator, coordinator_spec, pin }, other)
 }
 
 async fn archived(shared: &Shared, id: JobId) -> Arc<JobView> {

@@ -2,12 +2,17 @@
 
 use std::collections::VecDeque;
 
-use weir_model::{FailureKind, JobStatus, TaskFailure, TaskId, ToTaskManager};
+use weir_checkpoint::CheckpointEvent;
+use weir_model::{Committable, FailureKind, JobStatus, TaskFailure, TaskId, ToTaskManager};
 use weir_scheduler::Event;
 
+use super::checkpoints::Restore;
 use super::timers::Timer;
 use super::{JobMaster, Outbox};
-use crate::{FromCoordinator, ToCoordinator};
+use crate::{FromCoordinator, JobMasterEffect, Restored, ToCoordinator};
+
+/// How often coordinator processes may be lost while they make the last output visible; then the job fails.
+const MAX_LOSSES_WHILE_COMMITTING: u32 = 4;
 
 /// What is known of the coordinator process.
 #[derive(Debug, Default)]
@@ -21,6 +26,12 @@ pub(super) struct Coordinator {
     lost_run_ids: Vec<String>,
     /// Why it was told to be killed.
     killed: Option<String>,
+    /// The checkpoint it was opened from; `None`: from the beginning.
+    opened_from: Option<u64>,
+    /// What is committed when all tasks have finished.
+    final_commit: Option<Vec<Committable>>,
+    /// How often a process was lost while it did so.
+    losses_while_committing: u32,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,9 +79,15 @@ impl JobMaster {
             FromCoordinator::Opened(result) => self.on_opened(result, out),
             FromCoordinator::SplitAnswer { task, answer } => self.on_split_answer(task, answer, out),
             FromCoordinator::TasksReset(result) => self.on_tasks_reset(result, out),
-            FromCoordinator::CommitDone(result) => {
+            FromCoordinator::CommitDone { checkpoint: Some(checkpoint), result } => {
+                self.tell_checkpoints(CheckpointEvent::Committed { checkpoint, result }, out);
+            }
+            FromCoordinator::CommitDone { checkpoint: None, result } => {
                 let failure = |message| TaskFailure::new(FailureKind::Sink, message);
                 self.tell(Event::CommitDone(result.map_err(failure)), out);
+            }
+            FromCoordinator::EnumeratorsSnapshotted { checkpoint, result } => {
+                self.tell_checkpoints(CheckpointEvent::EnumeratorsSnapshotted { checkpoint, result }, out);
             }
             FromCoordinator::Started => self.on_coordinator_started(out),
             FromCoordinator::Lost { reason } => self.on_coordinator_lost(&reason, out),
@@ -83,10 +100,22 @@ impl JobMaster {
     }
 
     fn open(&mut self, out: &mut Outbox) {
+        let mut restored = match self.find_restore(out) {
+            Ok(restore) => restore.as_ref().map(Restore::of_coordinator),
+            // Found as well when tasks are scheduled, which fails the job; what is finished already needs no state.
+            Err(_) => None,
+        };
+        self.coordinator.opened_from = restored.as_ref().map(|restored| restored.checkpoint);
+        if let Some(committables) = self.coordinator.final_commit.clone().filter(|_| self.scheduler.is_committing()) {
+            // Nothing runs any more, so nothing is to be handed out; but what is to be visible must not be removed.
+            let checkpoint = self.coordinator.opened_from.unwrap_or_default();
+            let enumerators = restored.map(|restored| restored.enumerators).unwrap_or_default();
+            restored = Some(Restored { checkpoint, enumerators, committables });
+        }
         self.coordinator.state = State::Opening;
         self.coordinator.openings += 1;
         let (number, lost_run_ids) = (self.coordinator.openings, self.coordinator.lost_run_ids.clone());
-        out.coordinator(ToCoordinator::Open { run_id: self.run_id(), lost_run_ids });
+        out.coordinator(ToCoordinator::Open { run_id: self.run_id(), lost_run_ids, restored });
         self.limit_answer(Timer::Opening { number }, out);
     }
 
@@ -128,11 +157,21 @@ impl JobMaster {
             Ok(()) => {
                 self.coordinator.state = State::Open;
                 self.coordinator.lost_run_ids.clear();
+                if self.scheduler.is_committing() {
+                    return self.ask_for_final_commit(out);
+                }
                 if first {
                     self.declare_requirements(self.sharing.slots_needed(), out);
                     self.tell(Event::Start, out);
                 }
+                self.reset_what_is_scheduled(out);
                 self.deploy_what_is_ready(out);
+            }
+            Err(message) if self.scheduler.is_committing() => {
+                self.coordinator.state = State::Up;
+                let message =
+                    format!("a new coordinator process could not finish what a lost one was making visible: {message}");
+                self.tell(Event::CommitDone(Err(TaskFailure::new(FailureKind::Sink, message))), out);
             }
             // What cannot work at all is not tried again; what has worked may only be out of reach for a while.
             Err(message) if first => {
@@ -147,14 +186,17 @@ impl JobMaster {
 
     /// Brings the coordinator to where a deployment with these tasks can follow. Whether nothing remains to be awaited from it
     /// but that it is open.
-    pub(super) fn reset_coordinator(&mut self, deployment: u32, tasks: &[TaskId], out: &mut Outbox) -> bool {
+    pub(super) fn reset_coordinator(
+        &mut self,
+        deployment: u32,
+        tasks: &[TaskId],
+        restore: Option<&Restore>,
+        out: &mut Outbox,
+    ) -> bool {
         match self.coordinator.state {
             State::Open if deployment == 0 => true,
             State::Open => {
-                let all = tasks.len() == self.scheduler.graph().task_count() as usize;
-                self.coordinator.resets.push_back(deployment);
-                out.coordinator(ToCoordinator::ResetTasks { tasks: if all { Vec::new() } else { tasks.to_vec() } });
-                self.limit_answer(Timer::Reset { deployment }, out);
+                self.send_reset(deployment, tasks, restore, out);
                 false
             }
             // Opening it anew resets everything; and as it is not open, everything is what starts again.
@@ -167,7 +209,44 @@ impl JobMaster {
                 out.coordinator(ToCoordinator::Restart);
                 true
             }
-            State::Opening | State::Restarting => true,
+            // It may be about to begin from a checkpoint that has turned out to be unreadable since.
+            State::Opening => self.coordinator.opened_from == restore.map(|restore| restore.checkpoint),
+            State::Restarting => true,
+        }
+    }
+
+    fn send_reset(&mut self, deployment: u32, tasks: &[TaskId], restore: Option<&Restore>, out: &mut Outbox) {
+        let all = tasks.len() == self.scheduler.graph().task_count() as usize;
+        let restored = restore.map(|restore| match restore.of_coordinator() {
+            restored if all => restored,
+            // The commit of what other tasks have prepared goes on, and their splits stay with them.
+            restored => Restored { committables: Vec::new(), ..restored },
+        });
+        self.coordinator.resets.push_back(deployment);
+        out.coordinator(ToCoordinator::ResetTasks { tasks: if all { Vec::new() } else { tasks.to_vec() }, restored });
+        self.limit_answer(Timer::Reset { deployment }, out);
+    }
+
+    /// Brings a coordinator that has just been opened to where scheduled tasks start, if it is not there.
+    fn reset_what_is_scheduled(&mut self, out: &mut Outbox) {
+        let waiting = self.deployments.iter().filter(|(_, deployment)| !deployment.reset);
+        let waiting: Vec<_> =
+            waiting.map(|(number, data)| (*number, data.tasks.clone(), data.restore.clone())).collect();
+        for (number, tasks, restore) in waiting {
+            self.send_reset(number, &tasks, restore.as_deref(), out);
+        }
+    }
+
+    /// All tasks have finished: makes everything visible that is not known to be.
+    pub(super) fn commit(&mut self, out: &mut Outbox) {
+        let committables = self.checkpoints.take_uncommitted();
+        self.coordinator.final_commit = Some(committables);
+        self.ask_for_final_commit(out);
+    }
+
+    fn ask_for_final_commit(&mut self, out: &mut Outbox) {
+        if let Some(committables) = self.coordinator.final_commit.clone() {
+            out.coordinator(ToCoordinator::Commit { checkpoint: None, committables });
         }
     }
 
@@ -229,9 +308,19 @@ impl JobMaster {
         let reason = killed.as_deref().unwrap_or(reason);
         let failure = |message: String| TaskFailure::new(FailureKind::Worker, message);
         if self.scheduler.is_committing() {
+            self.coordinator.losses_while_committing += 1;
+            let losses = self.coordinator.losses_while_committing;
+            if losses < MAX_LOSSES_WHILE_COMMITTING {
+                // What is visible already stays as it is, so another one may do it again.
+                self.coordinator.state = State::Restarting;
+                out.push(JobMasterEffect::Warning(format!(
+                    "the job's coordinator process was lost while it made the output visible; another one goes on with that: {reason}"
+                )));
+                return out.coordinator(ToCoordinator::Restart);
+            }
             let message = format!(
-                "the job's coordinator process was lost while it made the output visible, so it is not known how much of the \
-                 output is visible; look at the output before the job is run again: {reason}"
+                "the job's coordinator process was lost {losses} times while it made the output visible, so it is not known how much of \
+                 the output is visible; look at the output before the job is run again: {reason}"
             );
             return self.tell(Event::CommitDone(Err(failure(message))), out);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use weir_model::{Placement, TaskId, TaskManagerId};
 
+use super::checkpoints::Restore;
 use super::tasks::Location;
 
 /// A set of tasks that are started together.
@@ -16,8 +17,14 @@ pub(super) struct Deployment {
     /// The slots of the job in which they run, ascending.
     pub(super) slots: Vec<u32>,
     pub(super) phase: Phase,
-    /// Whether the coordinator knows that the tasks start from the beginning.
+    /// What the tasks begin with; `None`: they start from the beginning.
+    pub(super) restore: Option<Arc<Restore>>,
+    /// The same, encoded, by worker; from when it can be deployed until it is.
+    pub(super) restores: Vec<Vec<(TaskId, Vec<u8>)>>,
+    /// Whether the coordinator knows from where the tasks start.
     pub(super) reset: bool,
+    /// Whether what they begin with turned out to be unreadable.
+    pub(super) unreadable: bool,
     /// None while it waits for slots.
     pub(super) workers: Vec<Worker>,
     by_task_manager: BTreeMap<TaskManagerId, u32>,
@@ -59,12 +66,15 @@ impl Worker {
 }
 
 impl Deployment {
-    pub(super) fn new(tasks: Vec<TaskId>, slots: Vec<u32>, reset: bool) -> Self {
+    pub(super) fn new(tasks: Vec<TaskId>, slots: Vec<u32>, restore: Option<Arc<Restore>>, reset: bool) -> Self {
         Self {
             tasks,
             slots,
             phase: Phase::WaitingForSlots,
+            restore,
+            restores: Vec::new(),
             reset,
+            unreadable: false,
             workers: Vec::new(),
             by_task_manager: BTreeMap::new(),
             active: 0,

@@ -1,5 +1,6 @@
 //! The end of a job.
 
+use weir_checkpoint::CheckpointEvent;
 use weir_model::{FailureKind, TaskFailure};
 use weir_scheduler::{FailureRecord, JobReport as SchedulerReport};
 
@@ -9,7 +10,8 @@ use crate::{JobMasterEffect, JobReport, ToCoordinator};
 impl JobMaster {
     /// Has the coordinator remove what is not committed; what a lost one left stays hidden.
     pub(super) fn discard(&mut self, out: &mut Outbox) {
-        if self.coordinator.has_opened() {
+        // Output of complete checkpoints that is not known to be visible belongs to whoever goes on from them.
+        if self.coordinator.has_opened() && !self.checkpoints.has_unconfirmed() {
             out.coordinator(ToCoordinator::Discard);
         }
     }
@@ -17,6 +19,7 @@ impl JobMaster {
     pub(super) fn end(&mut self, report: SchedulerReport, out: &mut Outbox) {
         self.ended = Some(out.now);
         self.waiting = None;
+        self.tell_checkpoints(CheckpointEvent::Ended { status: report.status }, out);
         // All tasks have ended, so their workers were told to leave or are gone.
         debug_assert!(self.deployments.is_empty(), "{:?}", self.deployments);
         if self.declared {

@@ -10,10 +10,14 @@ use weir_model::{
 };
 use weir_scheduler::{Blame, Event, WorkerTasks};
 
-use super::deployment::{Phase, Worker};
+use super::deployment::{Deployment, Phase, Worker};
 use super::tasks::Location;
 use super::timers::Timer;
 use super::{JobMaster, Outbox};
+
+/// How much state tasks of one worker can begin with that lies in messages and not in files: what a message can bear, with room for what
+/// else is in it.
+const MAX_RESTORE_BYTES: usize = 60 << 20;
 
 /// Where the slots of a deployment are: one worker for each TaskManager.
 struct Places {
@@ -137,10 +141,30 @@ impl JobMaster {
         if !(self.coordinator.is_open() && deployment.reset && deployment.workers_are_ready()) {
             return;
         }
-        if let Phase::Preparing(placement) = &deployment.phase {
-            let placement = placement.clone();
-            self.tell(Event::Placed { deployment: number, placement }, out);
+        let Phase::Preparing(placement) = &deployment.phase else { return };
+        let restores = self.restores(deployment, placement);
+        let sizes = restores.iter().map(|tasks| tasks.iter().map(|(_, snapshot)| snapshot.len()).sum::<usize>());
+        let too_large = deployment.workers.iter().zip(sizes).find(|(_, bytes)| *bytes > MAX_RESTORE_BYTES);
+        if let Some((worker, bytes)) = too_large {
+            let message = format!(
+                "{} would begin with {bytes} bytes of state in one message, more than the {MAX_RESTORE_BYTES} that fit; with \
+                 `execution.checkpointing.dir` set, state is kept in files",
+                worker.name()
+            );
+            return self.tell(Event::FatalFailure(TaskFailure::new(FailureKind::State, message)), out);
         }
+        let placement = placement.clone();
+        if let Some(deployment) = self.deployments.get_mut(&number) {
+            deployment.restores = restores;
+        }
+        self.tell(Event::Placed { deployment: number, placement }, out);
+    }
+
+    /// What each worker's tasks begin with.
+    fn restores(&self, deployment: &Deployment, placement: &Placement) -> Vec<Vec<(TaskId, Vec<u8>)>> {
+        let Some(restore) = &deployment.restore else { return vec![Vec::new(); deployment.workers.len()] };
+        let snapshot = |task| (task, restore.of_task(self.scheduler.graph().index_of(task)));
+        (0..deployment.workers.len() as u32).map(|worker| placement.tasks_of(worker).map(snapshot).collect()).collect()
     }
 
     /// Sends each worker of a deployment what is to run where.
@@ -150,6 +174,7 @@ impl JobMaster {
         let run_id = self.run_id();
         let Some(deployment) = self.deployments.get_mut(&number) else { return };
         let Phase::Preparing(placement) = std::mem::replace(&mut deployment.phase, Phase::Deployed) else { return };
+        let mut restores = std::mem::take(&mut deployment.restores);
         let plan = Arc::new(DeploymentPlan {
             deployment: id,
             job_graph_hash: self.spec.job_graph_hash,
@@ -158,7 +183,9 @@ impl JobMaster {
             placement,
         });
         for (worker, data) in (0u32..).zip(&deployment.workers) {
-            out.task_manager(&data.location.task_manager, ToTaskManager::Deploy { plan: plan.clone(), worker });
+            let restore = std::mem::take(&mut restores[worker as usize]);
+            let message = ToTaskManager::Deploy { plan: plan.clone(), worker, restore };
+            out.task_manager(&data.location.task_manager, message);
         }
     }
 }

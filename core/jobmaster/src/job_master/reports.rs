@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use weir_checkpoint::CheckpointEvent;
 use weir_model::{ExecutionState, FailureKind, MetricsSnapshot, TaskChange, TaskFailure, TaskId, ToTaskManager};
 use weir_scheduler::{Event, WorkerTasks};
 
@@ -26,11 +27,9 @@ impl JobMaster {
                 // It has ended, or runs again elsewhere.
                 return;
             }
-            let wanted = state == ExecutionState::Finished
-                && self.scheduler.state_of(task) != ExecutionState::Canceling
-                && !committables.is_empty();
-            if wanted {
-                out.coordinator(ToCoordinator::AddCommittables { task, committables });
+            if state == ExecutionState::Finished && self.scheduler.state_of(task) != ExecutionState::Canceling {
+                let finished = CheckpointEvent::TaskFinished { task, deployment: number, committables };
+                self.tell_checkpoints(finished, out);
             }
             if state.is_terminal() {
                 self.count_end(number, worker, out);
@@ -43,6 +42,9 @@ impl JobMaster {
             ExecutionState::Finished => Event::TaskFinished { deployment, task },
             ExecutionState::Canceled => Event::TaskCanceled { deployment, task },
             ExecutionState::Failed => {
+                if let Some(failure) = failure.as_ref().filter(|failure| failure.kind == FailureKind::State) {
+                    self.on_unreadable(number, &failure.message, out);
+                }
                 let unknown = || TaskFailure::new(FailureKind::Worker, "the task failed without saying why");
                 Event::TaskFailed { deployment, task, failure: failure.unwrap_or_else(unknown) }
             }
@@ -57,11 +59,26 @@ impl JobMaster {
     }
 
     /// Whether a task of the job is in this worker's hands and has not ended.
-    fn runs(&self, number: u32, worker: u32, task: TaskId) -> bool {
+    pub(super) fn runs(&self, number: u32, worker: u32, task: TaskId) -> bool {
         let entry = self.tasks.get(self.scheduler.graph().index_of(task));
         self.scheduler.deployment_of(task) == number
             && entry.worker == worker
             && !self.scheduler.state_of(task).is_terminal()
+    }
+
+    /// A task could not read what it was to begin with: what is left is an earlier checkpoint, for all tasks.
+    fn on_unreadable(&mut self, number: u32, reason: &str, out: &mut Outbox) {
+        let Some(deployment) = self.deployments.get_mut(&number) else { return };
+        let Some(checkpoint) = deployment.restore.as_ref().map(|restore| restore.checkpoint) else { return };
+        if std::mem::replace(&mut deployment.unreadable, true) {
+            // Another task has said so.
+            return;
+        }
+        self.give_up_checkpoint(checkpoint, reason, out);
+        let message = format!(
+            "checkpoint {checkpoint} cannot be read, so all tasks start again from the one before it, if there is one: {reason}"
+        );
+        out.later.push_back(Event::GlobalFailure(TaskFailure::new(FailureKind::State, message)));
     }
 
     /// Counts the end of one of a worker's tasks; after the last one the worker may leave.

@@ -42,11 +42,19 @@ impl JobMaster {
         for &task in &tasks {
             self.tasks.renew(self.scheduler.graph().index_of(task));
         }
-        let reset = self.reset_coordinator(number, &tasks, out);
         let mut slots: Vec<u32> = tasks.iter().map(|&task| self.sharing.slot_of(task)).collect();
         slots.sort_unstable();
         slots.dedup();
-        self.deployments.insert(number, Deployment::new(tasks, slots, reset));
+        let restore = match self.restore(number, &tasks, out) {
+            Ok(restore) => restore,
+            Err(message) => {
+                // Nothing is started; the failure takes the deployment back.
+                self.deployments.insert(number, Deployment::new(tasks, slots, None, false));
+                return out.later.push_back(Event::FatalFailure(TaskFailure::new(FailureKind::State, message)));
+            }
+        };
+        let reset = self.reset_coordinator(number, &tasks, restore.as_deref(), out);
+        self.deployments.insert(number, Deployment::new(tasks, slots, restore, reset));
         if !self.prepare_if_slots(number, out) {
             let at = out.now.saturating_add(self.options.slot_request_timeout);
             self.timers.set(Timer::Slots { deployment: number }, at, out);

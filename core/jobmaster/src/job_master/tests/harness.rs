@@ -4,9 +4,10 @@ use core::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use weir_checkpoint::{CheckpointOptions, OperatorDeclaration, StateDeclarations};
 use weir_model::{
     Artifact, ArtifactId, Committable, DeploymentId, ExecutionState, FailureKind, FromResourceManager, FromTaskManager,
-    JobGraph, JobId, JobStatus, Launch, Partitioner, SlotGrant, SlotId, TaskChange, TaskFailure, TaskId,
+    JobGraph, JobId, JobStatus, Launch, OperatorId, Partitioner, SlotGrant, SlotId, TaskChange, TaskFailure, TaskId,
     ToResourceManager, ToTaskManager,
 };
 
@@ -41,7 +42,23 @@ pub(super) fn spec(graph: JobGraph) -> JobSpec {
         job_graph_hash: 42,
         launch: Arc::new(launch),
         configuration: Default::default(),
+        checkpointing: CheckpointOptions::default(),
+        states: states(),
+        restore: None,
     }
+}
+
+/// The sink of the harness's jobs is node 3.
+fn states() -> StateDeclarations {
+    let sink = OperatorDeclaration {
+        node: 3,
+        id: OperatorId::from_seed(b"V1.0"),
+        name: "Sink".to_owned(),
+        uid: None,
+        tables: Vec::new(),
+        lists: Vec::new(),
+    };
+    StateDeclarations { operators: vec![sink] }
 }
 
 pub(super) fn fixed_delay(attempts: u32) -> JobMasterOptions {
@@ -234,6 +251,15 @@ pub(super) fn to_task_managers(effects: &[JobMasterEffect]) -> Vec<String> {
         Some(match message {
             ToTaskManager::StartWorker(start) => format!("{id} start {number} {:?}", start.slots),
             ToTaskManager::Deploy { .. } => format!("{id} deploy {number}"),
+            ToTaskManager::TriggerCheckpoint { trigger, tasks, .. } => {
+                format!(
+                    "{id} trigger {number} {} {}",
+                    trigger.checkpoint,
+                    tasks.iter().map(name).collect::<Vec<_>>().join(" ")
+                )
+            }
+            ToTaskManager::CheckpointCompleted { checkpoint, .. } => format!("{id} completed {number} {checkpoint}"),
+            ToTaskManager::CheckpointAborted { checkpoint, .. } => format!("{id} aborted {number} {checkpoint}"),
             ToTaskManager::SplitAnswer { task, .. } => format!("{id} split {number} {}", name(task)),
             ToTaskManager::CancelTasks { tasks, .. } if tasks.is_empty() => format!("{id} cancel {number} all"),
             ToTaskManager::CancelTasks { tasks, .. } => {

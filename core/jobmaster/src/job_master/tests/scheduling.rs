@@ -56,7 +56,8 @@ fn workers_are_started_when_all_slots_are_there_and_tasks_when_all_workers_are_r
     let effects = job.ready(0, 1);
     assert_eq!(to_task_managers(&effects), ["tm-1 deploy 0", "tm-2 deploy 0"]);
     assert_eq!(job.ready(0, 1), []);
-    let JobMasterEffect::TaskManager { message: ToTaskManager::Deploy { plan, worker: 0 }, .. } = &effects[0] else {
+    let JobMasterEffect::TaskManager { message: ToTaskManager::Deploy { plan, worker: 0, .. }, .. } = &effects[0]
+    else {
         panic!("{effects:?}")
     };
     assert_eq!(plan.peers, [address(0, 1), address(0, 2)]);

@@ -181,7 +181,7 @@ impl World {
                     assert!(self.granted.contains(&slot), "{slot:?} was not granted");
                 }
             }
-            ToTaskManager::Deploy { plan, worker } => {
+            ToTaskManager::Deploy { plan, worker, .. } => {
                 for task in plan.placement.tasks_of(*worker) {
                     let before = self.held.insert(task, (plan.deployment.number, number));
                     assert_eq!(before, None, "{task:?} is deployed again as of {}", plan.deployment.number);
@@ -189,6 +189,9 @@ impl World {
             }
             ToTaskManager::KillWorker { deployment, .. } => self.let_go(deployment.number, number),
             ToTaskManager::SplitAnswer { .. }
+            | ToTaskManager::TriggerCheckpoint { .. }
+            | ToTaskManager::CheckpointCompleted { .. }
+            | ToTaskManager::CheckpointAborted { .. }
             | ToTaskManager::CancelTasks { .. }
             | ToTaskManager::ReleaseWorker { .. } => {}
         }
@@ -274,7 +277,7 @@ impl World {
                     pid: 1,
                 });
             }
-            ToTaskManager::Deploy { plan, worker } => {
+            ToTaskManager::Deploy { plan, worker, .. } => {
                 if let Some(data) = data.workers.get_mut(&of) {
                     data.tasks =
                         plan.placement.tasks_of(worker).map(|task| (task, ExecutionState::Deploying)).collect();
@@ -291,7 +294,10 @@ impl World {
                     data.outbox.push_back(ended(of));
                 }
             }
-            ToTaskManager::SplitAnswer { .. } => {}
+            ToTaskManager::SplitAnswer { .. }
+            | ToTaskManager::TriggerCheckpoint { .. }
+            | ToTaskManager::CheckpointCompleted { .. }
+            | ToTaskManager::CheckpointAborted { .. } => {}
         }
     }
 
