@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 
-use weir_config::{ConfigValue, Configuration, Origin, RuntimeMode, options};
+use weir_config::{CheckpointingMode, ConfigValue, Configuration, Origin, RuntimeMode, options};
 use weir_dataflow::fabric::ChannelOptions;
 use weir_dataflow::head::SourceHead;
 use weir_dataflow::plan::{DriverSide, JobPlan, RuntimeOptions};
@@ -139,6 +139,8 @@ impl Environment {
                 batch_bytes: configuration.get(&options::SEGMENT_SIZE).as_usize(),
             },
             final_results_only,
+            inline_threshold: configuration.get(&options::CHECKPOINT_INLINE_THRESHOLD).as_usize(),
+            at_least_once: configuration.get(&options::CHECKPOINT_MODE) == CheckpointingMode::AtLeastOnce,
         };
         let defaults = JobDefaults {
             name: configuration.get(&options::PIPELINE_NAME).unwrap_or(self.job),

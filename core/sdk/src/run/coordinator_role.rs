@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use std::mem::ManuallyDrop;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use std::{env, io, process, thread};
+use std::{env, io, process};
 
 use weir_dataflow::plan::{DriverSide, JobPlan};
 use weir_dataflow::source::SplitAnswer;
@@ -18,7 +18,8 @@ use weir_proto::roles::COORDINATOR_SOCKET_VARIABLE;
 use weir_proto::worker::PROTOCOL_VERSION;
 use weir_proto::{FrameError, job_graph_hash, read_frame, write_frame};
 
-use super::coordinator::{self, Commits, Enumerators, Sinks, SplitOrder};
+use super::commits::{CommitOrders, Commits};
+use super::coordinator::{self, Enumerators, Restored, Sinks, SplitOrder};
 use super::{Job, arguments, author_code, build_job, exit, protocol, signals, terminal};
 
 /// How long removing what was written aside may take once nobody waits for it any more.
@@ -69,6 +70,7 @@ fn try_serve(jobs: &[Job], arguments: Vec<OsString>, seat: &Seat) -> Result<(), 
         pid: process::id(),
         job_graph: Some((&plan.graph).into()),
         job_graph_hash: job_graph_hash(&plan.graph),
+        states: plan.state_declarations().encode(),
     }))?;
     let mut role = Role::new(plan, side, link)?;
     while let Some(frame) = read_frame::<proto::ToCoordinator>(&mut incoming)? {
@@ -112,12 +114,6 @@ impl Link {
     }
 }
 
-/// What the committers are asked for; done in order.
-enum CommitOrder {
-    Commit,
-    Discard,
-}
-
 /// What the author made is never dropped: the process ends right after, and a panic in a `Drop` must not change how the job
 /// ended.
 struct Role {
@@ -126,7 +122,7 @@ struct Role {
     sinks: ManuallyDrop<Sinks>,
     link: Link,
     commits: Commits,
-    commit_orders: Sender<CommitOrder>,
+    commit_orders: CommitOrders,
     /// Once the inputs are open.
     split_orders: Option<Sender<SplitOrder>>,
 }
@@ -136,8 +132,7 @@ impl Role {
         let sources = coordinator::Sources::new(Mutex::new(side.sources));
         std::mem::forget(sources.clone());
         let commits = Commits::default();
-        let (commit_orders, orders) = channel();
-        serve_commits(commits.clone(), orders, link.clone())?;
+        let commit_orders = commits.serve()?;
         let (plan, sinks) = (ManuallyDrop::new(plan), ManuallyDrop::new(side.sinks));
         Ok(Role { plan, sources, sinks, link, commits, commit_orders, split_orders: None })
     }
@@ -145,37 +140,48 @@ impl Role {
     fn on_message(&mut self, message: to_coordinator::Message) -> Result<(), FrameError> {
         match message {
             to_coordinator::Message::Open(open) => {
-                let error = self.open(&open.run_id, &open.lost_run_ids).err().unwrap_or_default();
+                let error = self.open(open).err().unwrap_or_default();
                 self.link.write(to_job_manager::Message::Opened(proto::Opened { error }))
             }
             to_coordinator::Message::SplitRequest(request) => {
                 self.on_split_request(TaskId { vertex: request.vertex, subtask: request.subtask })
             }
-            to_coordinator::Message::AddCommittables(add) => {
-                let task = TaskId { vertex: add.vertex, subtask: add.subtask };
-                self.commits.add(task, add.committables.into_iter().map(protocol::committable).collect());
+            to_coordinator::Message::SnapshotEnumerators(asked) => self.on_snapshot(asked.checkpoint),
+            to_coordinator::Message::CheckpointCompleted(completed) => {
+                if let Some(orders) = &self.split_orders {
+                    // The thread ends only after the connection has, which the next read shows.
+                    let _ = orders.send(SplitOrder::Completed { checkpoint: completed.checkpoint });
+                }
                 Ok(())
             }
-            to_coordinator::Message::ResetTasks(reset) => {
-                self.on_reset(reset.tasks.into_iter().map(protocol::task).collect())
+            to_coordinator::Message::ResetTasks(reset) => self.on_reset(reset),
+            to_coordinator::Message::Commit(commit) => {
+                self.on_commit(commit);
+                Ok(())
             }
-            to_coordinator::Message::Commit(_) => self.order(CommitOrder::Commit),
-            to_coordinator::Message::Discard(_) => self.order(CommitOrder::Discard),
+            to_coordinator::Message::Discard(_) => {
+                let link = self.link.clone();
+                let done = move || drop(link.tell(to_job_manager::Message::Discarded(proto::Discarded {})));
+                self.commit_orders.discard(done);
+                Ok(())
+            }
             // Ends the loop that calls this.
             to_coordinator::Message::Shutdown(_) => Ok(()),
         }
     }
 
     /// Looks at every input and takes every output.
-    fn open(&mut self, run_id: &str, lost_run_ids: &[String]) -> Result<(), String> {
+    fn open(&mut self, open: proto::Open) -> Result<(), String> {
         if self.split_orders.is_some() {
             return Err("the coordinator was told to open the job twice".into());
         }
+        let restored = open.restored.map(restored);
         let text = |error: crate::Error| error.to_string();
-        let enumerators = author_code("a source", || Enumerators::open(self.sources.clone(), &self.plan.graph));
+        let enumerators =
+            author_code("a source", || Enumerators::open(self.sources.clone(), &self.plan.graph, restored.as_ref()));
         let enumerators = enumerators.map_err(text)?;
-        lost_run_ids.iter().for_each(|lost| coordinator::discard_lost(&self.sinks, lost));
-        author_code("a sink", || self.commits.open(&self.sinks, run_id)).map_err(text)?;
+        author_code("a sink", || self.commits.open(&self.sinks, &open.run_id, &open.lost_run_ids, restored.as_ref()))
+            .map_err(text)?;
         let (orders, receiver) = channel();
         let link = self.link.clone();
         let answer = move |task, answer| {
@@ -184,6 +190,26 @@ impl Role {
         coordinator::serve_splits(enumerators, receiver, answer)
             .map_err(|e| format!("no thread could be started for the sources ({e})"))?;
         self.split_orders = Some(orders);
+        Ok(())
+    }
+
+    fn on_snapshot(&self, checkpoint: u64) -> Result<(), FrameError> {
+        self.commits.keep();
+        let link = self.link.clone();
+        let done = move |result: Result<Vec<(u32, Vec<u8>)>, String>| {
+            let (enumerators, error) = match result {
+                Ok(states) => (states, String::new()),
+                Err(error) => (Vec::new(), error),
+            };
+            let enumerators = enumerators.into_iter().map(|(vertex, state)| proto::EnumeratorState { vertex, state });
+            let answer = proto::EnumeratorsSnapshotted { checkpoint, error, enumerators: enumerators.collect() };
+            link.tell(to_job_manager::Message::EnumeratorsSnapshotted(answer));
+        };
+        match &self.split_orders {
+            // As above.
+            Some(orders) => drop(orders.send(SplitOrder::Snapshot { checkpoint, done: Box::new(done) })),
+            None => done(Err("the job's sources are not open".into())),
+        }
         Ok(())
     }
 
@@ -198,54 +224,66 @@ impl Role {
 
     /// Behind the split requests that came before, so that what these were answered is given back too; and their answers are
     /// written before this one's.
-    fn on_reset(&self, tasks: Vec<TaskId>) -> Result<(), FrameError> {
-        self.commits.forget(&tasks);
+    fn on_reset(&self, reset: proto::ResetTasks) -> Result<(), FrameError> {
+        let tasks: Vec<TaskId> = reset.tasks.into_iter().map(Into::into).collect();
         let link = self.link.clone();
         let done = move |result: Result<(), String>| {
             let error = result.err().unwrap_or_default();
             link.tell(to_job_manager::Message::TasksReset(proto::TasksReset { error }));
         };
-        let Some(orders) = &self.split_orders else {
+        let Some(orders) = self.split_orders.clone() else {
             done(Ok(()));
             return Ok(());
         };
-        // The thread ends only after the connection has, which the next read shows.
-        let _ = orders.send(SplitOrder::Reset { tasks, done: Box::new(done) });
+        let mut restored = reset.restored.map(restored);
+        let commit = match &mut restored {
+            Some(restored) if tasks.is_empty() => {
+                Some((restored.checkpoint, std::mem::take(&mut restored.committables)))
+            }
+            // What the others have prepared is being committed anyway.
+            _ => None,
+        };
+        let order = move |orders: Sender<SplitOrder>| {
+            // The thread ends only after the connection has, which the next read shows.
+            let _ = orders.send(SplitOrder::Reset { tasks, restored, done: Box::new(done) });
+        };
+        match commit {
+            Some((checkpoint, committables)) if !committables.is_empty() => {
+                let link = self.link.clone();
+                self.commit_orders.commit(Some(checkpoint), committables, move |result| match result {
+                    Ok(()) => order(orders),
+                    Err(failure) => {
+                        let error = failure.to_string();
+                        link.tell(to_job_manager::Message::TasksReset(proto::TasksReset { error }));
+                    }
+                });
+            }
+            _ => order(orders),
+        }
         Ok(())
     }
 
-    fn order(&self, order: CommitOrder) -> Result<(), FrameError> {
-        // As above.
-        let _ = self.commit_orders.send(order);
-        Ok(())
+    fn on_commit(&self, commit: proto::Commit) {
+        let (link, checkpoint) = (self.link.clone(), commit.checkpoint);
+        let committables = commit.committables.into_iter().map(Into::into).collect();
+        self.commit_orders.commit(checkpoint, committables, move |result| {
+            let error = result.err().map(|failure| failure.to_string()).unwrap_or_default();
+            link.tell(to_job_manager::Message::CommitDone(proto::CommitDone { checkpoint, error }));
+        });
+    }
+}
+
+fn restored(message: proto::Restored) -> Restored {
+    Restored {
+        checkpoint: message.checkpoint,
+        enumerators: message.enumerators.into_iter().map(|one| (one.vertex, one.state)).collect(),
+        committables: message.committables.into_iter().map(Into::into).collect(),
     }
 }
 
 impl Drop for Role {
-    /// Nobody will ask for a commit any more: what is not committed goes.
+    /// Nobody will ask for a commit any more: what is not committed goes, unless somebody may go on from a checkpoint.
     fn drop(&mut self) {
-        self.commits.discard_within(LAST_RITES);
+        self.commits.discard_unless_kept(LAST_RITES);
     }
-}
-
-/// Commits and discards until the sender of `orders` is gone.
-fn serve_commits(commits: Commits, orders: Receiver<CommitOrder>, link: Link) -> io::Result<()> {
-    thread::Builder::new().name("weir-committer".into()).spawn(move || {
-        for order in orders {
-            let answer = match order {
-                CommitOrder::Commit => {
-                    let error = commits.commit().err().map(|failure| failure.to_string()).unwrap_or_default();
-                    to_job_manager::Message::CommitDone(proto::CommitDone { error })
-                }
-                CommitOrder::Discard => {
-                    commits.discard();
-                    to_job_manager::Message::Discarded(proto::Discarded {})
-                }
-            };
-            if !link.tell(answer) {
-                return;
-            }
-        }
-    })?;
-    Ok(())
 }

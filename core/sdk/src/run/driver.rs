@@ -1,20 +1,29 @@
 //! The driver of an embedded run: a loop that feeds what happens to the pure scheduler and does what it asks for.
 
+mod checkpoints;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use weir_config::{Configuration, Origin, options};
+use weir_checkpoint::{CheckpointEvent, TaskSnapshot};
+use weir_config::{Configuration, Origin, RestartStrategyType, options};
 use weir_dataflow::plan::JobPlan;
 use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::WorkerEvent;
 use weir_model::{ExecutionState, FailureKind, JobStatus, Placement, TaskFailure, TaskId};
-use weir_scheduler::{Blame, Effect, Event, ExecutionGraph, JobReport, JobScheduler, SchedulerOptions, place};
+use weir_scheduler::{
+    Blame, Effect, Event, ExecutionGraph, FailoverStrategy, JobReport, JobScheduler, RestartStrategy, SchedulerOptions,
+    place,
+};
 
-use super::backend::{Backend, Usage};
-use super::coordinator::{self, Commits, Enumerators, Sinks, SplitOrder};
+use super::backend::{Backend, Deployment, Usage};
+use super::checkpoints::{Checkpoints, Start};
+use super::commits::{CommitOrders, Commits};
+use super::coordinator::{self, Enumerators, Sinks, SplitOrder};
 use super::in_process::InProcess;
 use super::memory::{self, Limit};
 use super::processes::{self, Processes};
@@ -26,7 +35,12 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(super) enum DriverEvent {
     /// A worker reports.
-    Worker(WorkerEvent),
+    Worker {
+        /// Of the tasks it runs.
+        deployment: u32,
+        /// What it says.
+        event: WorkerEvent,
+    },
     /// A worker process ended or cannot be reached.
     WorkerLost {
         /// Which one.
@@ -36,6 +50,15 @@ pub(super) enum DriverEvent {
     },
     /// The committers are done.
     CommitDone(Result<(), TaskFailure>),
+    /// Something that concerns checkpoints.
+    Checkpoint(CheckpointEvent),
+    /// Enumerators and committers are where a deployment can begin.
+    Reset {
+        /// Which.
+        deployment: u32,
+        /// Why they are not.
+        result: Result<(), TaskFailure>,
+    },
     /// A signal asks the run to end.
     Interrupted(i32),
     /// A worker uses more memory than it may.
@@ -52,9 +75,6 @@ const LAST_RITES: Duration = Duration::from_secs(2);
 
 /// Embedded runs have a person waiting, so patience with stuck tasks is shorter than a cluster's.
 const EMBEDDED_CANCELLATION_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Embedded runs do not restart, so there is only the first.
-const DEPLOYMENT: u32 = 0;
 
 /// How a run ended, with what its summary shows.
 pub(super) struct Outcome {
@@ -84,11 +104,11 @@ pub(super) fn drive(
     runtime: &Runtime,
 ) -> Result<Outcome> {
     configuration.set_value(&options::CANCELLATION_TIMEOUT, EMBEDDED_CANCELLATION_TIMEOUT, Origin::Default)?;
-    let mut run = Preparation::new();
+    let mut run = Preparation::new(plan, &configuration)?;
     let (commits, folder) = (run.commits.clone(), processes::folder(&run.run_id));
     // Before the outputs are opened: whatever is made from here on is also removed.
     signals::watch(run.events_in.clone(), run.interrupted.clone(), move || {
-        commits.discard_within(LAST_RITES);
+        commits.discard_unless_kept(LAST_RITES);
         let _ = std::fs::remove_dir_all(&folder);
     })?;
     // The signal thread keeps the committers alive, so leaving early must say that they are not needed.
@@ -117,7 +137,7 @@ struct DiscardAtEnd(Commits);
 
 impl Drop for DiscardAtEnd {
     fn drop(&mut self) {
-        self.0.discard_within(LAST_RITES);
+        self.0.discard_unless_kept(LAST_RITES);
     }
 }
 
@@ -128,7 +148,7 @@ pub(super) fn drive_quietly(
     sinks: &Sinks,
     configuration: &Configuration,
 ) -> Result<Outcome> {
-    let mut run = Preparation::new();
+    let mut run = Preparation::new(plan, configuration)?;
     run.open(plan, sources, sinks)?;
     let backend = run.in_process(plan);
     run.run(plan, backend, NonZeroU32::MIN, None, configuration, &Runtime::quiet())
@@ -146,14 +166,19 @@ pub(super) struct Preparation {
     /// Once the inputs are open.
     enumerators: Option<Enumerators>,
     commits: Commits,
+    checkpoints: Checkpoints,
+    /// What tasks begin with.
+    restore: BTreeMap<TaskId, TaskSnapshot>,
 }
 
 impl Preparation {
-    fn new() -> Preparation {
+    fn new(plan: &JobPlan, configuration: &Configuration) -> Result<Preparation> {
         let (events_in, events) = channel();
         let (split_orders, orders) = channel();
-        Preparation {
+        Ok(Preparation {
             run_id: new_run_id(),
+            checkpoints: Checkpoints::new(plan, configuration, events_in.clone())?,
+            restore: BTreeMap::new(),
             events_in,
             split_orders,
             interrupted: Arc::default(),
@@ -161,13 +186,20 @@ impl Preparation {
             orders,
             enumerators: None,
             commits: Commits::default(),
-        }
+        })
     }
 
     /// Looks at inputs and outputs.
     fn open(&mut self, plan: &JobPlan, sources: coordinator::Sources, sinks: &Sinks) -> Result<()> {
-        self.enumerators = Some(author_code("a source", || Enumerators::open(sources, &plan.graph))?);
-        author_code("a sink", || self.commits.open(sinks, &self.run_id))
+        let start = self.checkpoints.start().map_err(Error::Job)?;
+        let (restored, restore) = start.map(|Start { restored, tasks }| (restored, tasks)).unzip();
+        self.restore = restore.unwrap_or_default();
+        if self.checkpoints.may_outlive_the_run() {
+            self.commits.keep();
+        }
+        let (restored, run_id) = (restored.as_ref(), &self.run_id);
+        self.enumerators = Some(author_code("a source", || Enumerators::open(sources, &plan.graph, restored))?);
+        author_code("a sink", || self.commits.open(sinks, run_id, &[], restored))
     }
 
     fn in_process(&self, plan: &Arc<JobPlan>) -> Arc<dyn Backend> {
@@ -192,17 +224,28 @@ impl Preparation {
             })?;
         }
         let timeout = configuration.get(&options::CANCELLATION_TIMEOUT);
+        let restarts = backend.restarts() && configuration.origin(&options::RESTART_STRATEGY) != Origin::Default;
         let scheduler_options = SchedulerOptions {
             cancellation_timeout: Some(timeout).filter(|t| !t.is_zero()),
+            restart_strategy: if restarts { restart_strategy(configuration) } else { RestartStrategy::None },
+            // All tasks are in one process, or cannot be started again.
+            failover: FailoverStrategy::Full,
             ..SchedulerOptions::default()
         };
         let placement = place(&graph, workers);
+        let commit_orders = self.commits.serve()?;
         let driver = Driver {
             scheduler: JobScheduler::new(graph, scheduler_options),
             placement,
             progress: Progress::new(&plan.graph, runtime, configuration.get(&options::PROGRESS_INTERVAL)),
             backend,
             commits: self.commits,
+            commit_orders,
+            split_orders: self.split_orders,
+            checkpoints: self.checkpoints,
+            restore: self.restore,
+            deployment: 0,
+            alive: BTreeSet::new(),
             events_in: self.events_in,
             started: Instant::now(),
             timer: None,
@@ -219,6 +262,15 @@ struct Driver {
     progress: Progress,
     backend: Arc<dyn Backend>,
     commits: Commits,
+    commit_orders: CommitOrders,
+    split_orders: Sender<SplitOrder>,
+    checkpoints: Checkpoints,
+    /// What the tasks begin with that are deployed next.
+    restore: BTreeMap<TaskId, TaskSnapshot>,
+    /// The last one.
+    deployment: u32,
+    /// Its tasks that have come to run, also those that have finished since.
+    alive: BTreeSet<TaskId>,
     events_in: Sender<DriverEvent>,
     started: Instant,
     timer: Option<(u64, Duration)>,
@@ -238,6 +290,7 @@ impl Driver {
             };
         }
         self.progress.clear();
+        self.checkpoints.finish();
         let report = ended.unwrap_or_else(|| unreachable!("the loop ends with a report"));
         if report.stuck_tasks.is_empty() && !self.out_of_memory(&report) {
             self.backend.finish();
@@ -249,13 +302,17 @@ impl Driver {
     fn patience(&self) -> Duration {
         let now = self.started.elapsed();
         let timer = self.timer.map(|(_, at)| at.saturating_sub(now));
-        timer.into_iter().chain([self.progress.due_in(now)]).min().unwrap_or(Duration::MAX)
+        let checkpoints = self.checkpoints.due_in();
+        timer.into_iter().chain(checkpoints).chain([self.progress.due_in(now)]).min().unwrap_or(Duration::MAX)
     }
 
     fn on_time(&mut self) -> Option<JobReport> {
         let now = self.started.elapsed();
         if self.progress.due_in(now).is_zero() {
             self.progress.show(now, self.scheduler.status(), &self.backend.metrics());
+        }
+        if let Some(event) = self.checkpoints.due() {
+            return self.on_checkpoint(event);
         }
         match self.timer {
             Some((generation, at)) if at <= now => {
@@ -268,29 +325,47 @@ impl Driver {
 
     fn on_event(&mut self, event: DriverEvent) -> Option<JobReport> {
         match event {
-            DriverEvent::Worker(event) => self.on_worker(event),
-            DriverEvent::WorkerLost { worker, reason } => self.tell(worker_lost(worker, reason)),
+            DriverEvent::Worker { deployment, event } => self.on_worker(deployment, event),
+            DriverEvent::Checkpoint(event) => self.on_checkpoint(event),
+            DriverEvent::Reset { deployment, result } => self.on_reset(deployment, result),
+            DriverEvent::WorkerLost { worker, reason } => self.tell(self.worker_lost(worker, reason)),
             DriverEvent::CommitDone(result) => self.tell(Event::CommitDone(result)),
             DriverEvent::Interrupted(signal) => self.on_interrupt(signal),
             DriverEvent::MemoryExceeded { worker, used } => self.on_memory(worker, used),
         }
     }
 
-    fn on_worker(&mut self, event: WorkerEvent) -> Option<JobReport> {
-        let WorkerEvent::StateChanged { task, state, failure, committables, metrics: _ } = event else {
-            // Split requests go straight to the enumerators.
-            return None;
+    fn on_worker(&mut self, deployment: u32, event: WorkerEvent) -> Option<JobReport> {
+        let (task, state, failure, committables) = match event {
+            WorkerEvent::StateChanged { task, state, failure, committables, metrics: _ } => {
+                (task, state, failure, committables)
+            }
+            WorkerEvent::CheckpointAcknowledged(acknowledgement) => {
+                return self.on_acknowledged(deployment, *acknowledgement);
+            }
+            WorkerEvent::CheckpointDeclined(decline) => return self.on_declined(deployment, *decline),
+            // Goes straight to the enumerators.
+            WorkerEvent::SplitRequested { .. } => return None,
         };
-        self.commits.add(task, committables);
         match state {
-            ExecutionState::Initializing => self.tell(Event::TaskInitializing { deployment: DEPLOYMENT, task }),
-            ExecutionState::Running => self.tell(Event::TaskRunning { deployment: DEPLOYMENT, task }),
-            ExecutionState::Finished => self.tell(Event::TaskFinished { deployment: DEPLOYMENT, task }),
-            ExecutionState::Canceled => self.tell(Event::TaskCanceled { deployment: DEPLOYMENT, task }),
+            ExecutionState::Initializing => self.tell(Event::TaskInitializing { deployment, task }),
+            ExecutionState::Running => {
+                let ended = self.on_alive(deployment, task);
+                ended.or_else(|| self.tell(Event::TaskRunning { deployment, task }))
+            }
+            ExecutionState::Finished => {
+                // One that has nothing to do may finish before it says that it runs.
+                let ended = self.on_alive(deployment, task);
+                let finished = CheckpointEvent::TaskFinished { task, deployment, committables };
+                let ended = ended.or_else(|| self.on_checkpoint(finished));
+                ended.or_else(|| self.tell(Event::TaskFinished { deployment, task }))
+            }
+            ExecutionState::Canceled => self.tell(Event::TaskCanceled { deployment, task }),
             ExecutionState::Failed => {
                 let unknown = || TaskFailure::new(FailureKind::Worker, "the task failed without saying why");
                 let failure = failure.unwrap_or_else(unknown);
-                self.tell(Event::TaskFailed { deployment: DEPLOYMENT, task, failure })
+                let ended = self.on_unreadable(deployment, &failure);
+                ended.or_else(|| self.tell(Event::TaskFailed { deployment, task, failure }))
             }
             // Workers report these never: they are the driver's own.
             ExecutionState::Created
@@ -315,11 +390,11 @@ impl Driver {
         let reason = limit.message(&who, used);
         if self.placement.workers() > 1 {
             self.backend.kill(&[worker]);
-            return self.tell(worker_lost(worker, reason));
+            return self.tell(self.worker_lost(worker, reason));
         }
         // The failure says why, and giving up the worker, this very process, ends every task without waiting for it.
         let failed = self.tell(Event::GlobalFailure(TaskFailure::new(FailureKind::Worker, &reason)));
-        failed.or_else(|| self.tell(worker_lost(worker, reason)))
+        failed.or_else(|| self.tell(self.worker_lost(worker, reason)))
     }
 
     fn out_of_memory(&self, report: &JobReport) -> bool {
@@ -339,16 +414,17 @@ impl Driver {
 
     fn perform(&mut self, effect: Effect) -> Option<JobReport> {
         match effect {
-            // Shown with the next progress line, or with the summary.
-            Effect::JobStatusChanged { .. } | Effect::FailureRecorded { .. } => None,
+            Effect::JobStatusChanged { to, .. } => self.on_status(to),
+            // Shown with the summary.
+            Effect::FailureRecorded { .. } => None,
             // All workers are there from the beginning.
-            Effect::Schedule { deployment, .. } => {
-                self.tell(Event::Placed { deployment, placement: self.placement.clone() })
-            }
-            // Schedules are answered at once.
+            Effect::Schedule { deployment, .. } => self.on_schedule(deployment),
+            // Whoever is told that it can begin does not know it any more.
             Effect::Unschedule { .. } => None,
             Effect::Deploy(_) => {
-                let deployed = self.backend.deploy(&self.placement);
+                let (number, placement) = (self.deployment, self.placement.clone());
+                let deployment = Deployment { number, placement, restore: std::mem::take(&mut self.restore) };
+                let deployed = self.backend.deploy(deployment);
                 deployed.err().and_then(|failure| self.tell(Event::GlobalFailure(failure)))
             }
             Effect::CancelTasks(_) => {
@@ -366,7 +442,10 @@ impl Driver {
             }
             Effect::Commit => {
                 let events = self.events_in.clone();
-                self.commits.commit_aside(move |result| drop(events.send(DriverEvent::CommitDone(result))));
+                let committables = self.checkpoints.take_uncommitted();
+                self.commit_orders.commit(None, committables, move |result| {
+                    drop(events.send(DriverEvent::CommitDone(result)));
+                });
                 None
             }
             Effect::DiscardOutput => {
@@ -374,13 +453,42 @@ impl Driver {
                 self.commits.discard_within(LAST_RITES);
                 None
             }
-            Effect::JobEnded(report) => Some(report),
+            Effect::JobEnded(report) => {
+                // What this asks for does not matter to the report.
+                let _ = self.on_checkpoint(CheckpointEvent::Ended { status: report.status });
+                Some(report)
+            }
         }
+    }
+
+    fn worker_lost(&self, worker: u32, reason: String) -> Event {
+        let name = format!("worker {worker}");
+        Event::WorkerLost { deployment: self.deployment, worker, name, reason, blame: Blame::Job }
     }
 }
 
-fn worker_lost(worker: u32, reason: String) -> Event {
-    Event::WorkerLost { deployment: DEPLOYMENT, worker, name: format!("worker {worker}"), reason, blame: Blame::Job }
+/// What a run in this process does about failures, if its author or user has chosen something.
+fn restart_strategy(configuration: &Configuration) -> RestartStrategy {
+    match configuration.get(&options::RESTART_STRATEGY) {
+        RestartStrategyType::None => RestartStrategy::None,
+        RestartStrategyType::FixedDelay => RestartStrategy::FixedDelay {
+            attempts: configuration.get(&options::FIXED_DELAY_ATTEMPTS),
+            delay: configuration.get(&options::FIXED_DELAY_DELAY),
+        },
+        RestartStrategyType::FailureRate => RestartStrategy::FailureRate {
+            max_failures_per_interval: configuration.get(&options::FAILURE_RATE_MAX),
+            interval: configuration.get(&options::FAILURE_RATE_INTERVAL),
+            delay: configuration.get(&options::FAILURE_RATE_DELAY),
+        },
+        RestartStrategyType::ExponentialDelay => RestartStrategy::ExponentialDelay {
+            initial_backoff: configuration.get(&options::EXPONENTIAL_INITIAL),
+            max_backoff: configuration.get(&options::EXPONENTIAL_MAX),
+            backoff_multiplier: configuration.get(&options::EXPONENTIAL_MULTIPLIER),
+            reset_backoff_threshold: configuration.get(&options::EXPONENTIAL_RESET),
+            jitter_factor: configuration.get(&options::EXPONENTIAL_JITTER),
+            attempts_before_reset: configuration.get(&options::EXPONENTIAL_ATTEMPTS),
+        },
+    }
 }
 
 /// Unique on this machine: process and time.

@@ -8,6 +8,8 @@
 
 mod arguments;
 mod backend;
+mod checkpoints;
+mod commits;
 mod coordinator;
 mod coordinator_role;
 mod describe;

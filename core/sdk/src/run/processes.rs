@@ -18,14 +18,15 @@ use weir_dataflow::net::JobToken;
 use weir_dataflow::plan::JobPlan;
 use weir_dataflow::source::SplitAnswer;
 use weir_dataflow::task::MetricsSnapshot;
-use weir_model::{FailureKind, Placement, TaskFailure, TaskId};
+use weir_dataflow::worker::WorkerEvent;
+use weir_model::{CheckpointTrigger, FailureKind, Placement, TaskFailure, TaskId};
 use weir_proto::roles::{
     CORES_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_SOCKET_VARIABLE, WORKER_TOKEN_VARIABLE, token_to_hex,
 };
 use weir_proto::worker::{self as proto, to_driver, to_worker};
 use weir_proto::{job_graph_hash, read_frame, write_frame};
 
-use super::backend::{Backend, Usage};
+use super::backend::{Backend, Deployment, Usage};
 use super::coordinator::SplitOrder;
 use super::driver::{DriverEvent, Preparation};
 use super::memory::{self, Limit};
@@ -159,6 +160,12 @@ impl Processes {
         Ok(())
     }
 
+    fn tell(&self, worker: u32, message: to_worker::Message) {
+        if let Some(worker) = self.workers.iter().find(|w| w.index == worker) {
+            worker.tell(message);
+        }
+    }
+
     fn tell_all(&self, message: &to_worker::Message) {
         self.workers.iter().for_each(|worker| worker.tell(message.clone()));
     }
@@ -180,10 +187,36 @@ impl Processes {
 }
 
 impl Backend for Processes {
-    fn deploy(&self, placement: &Placement) -> Result<(), TaskFailure> {
-        let placement = self.placement.get_or_init(|| placement.clone());
+    fn deploy(&self, deployment: Deployment) -> Result<(), TaskFailure> {
+        let placement = self.placement.get_or_init(|| deployment.placement);
+        for (task, snapshot) in deployment.restore {
+            // One task a message: state may be large, and there is no hurry.
+            let restore = proto::Restore { tasks: vec![proto::TaskRestore::new(task, snapshot.encode())] };
+            self.tell(placement.worker_of(task), to_worker::Message::Restore(restore));
+        }
         self.tell_all(&to_worker::Message::Deploy(self.deployment(placement)));
         Ok(())
+    }
+
+    fn restarts(&self) -> bool {
+        // A worker process runs one deployment.
+        false
+    }
+
+    fn trigger_checkpoint(&self, trigger: &CheckpointTrigger, tasks: &[TaskId]) {
+        let Some(placement) = self.placement.get() else { return };
+        for worker in &self.workers {
+            let own: Vec<_> = tasks.iter().copied().filter(|task| placement.worker_of(*task) == worker.index).collect();
+            worker.tell(to_worker::Message::TriggerCheckpoint(proto::TriggerCheckpoint::new(trigger, &own)));
+        }
+    }
+
+    fn checkpoint_completed(&self, checkpoint: u64) {
+        self.tell_all(&to_worker::Message::CheckpointCompleted(proto::CheckpointCompleted { checkpoint }));
+    }
+
+    fn checkpoint_aborted(&self, checkpoint: u64) {
+        self.tell_all(&to_worker::Message::CheckpointAborted(proto::CheckpointAborted { checkpoint }));
     }
 
     fn cancel(&self) {
@@ -199,10 +232,8 @@ impl Backend for Processes {
 
     fn answer_split(&self, task: TaskId, answer: SplitAnswer) {
         let Some(placement) = self.placement.get() else { return };
-        let worker = placement.worker_of(task);
-        if let Some(worker) = self.workers.iter().find(|w| w.index == worker) {
-            worker.tell(to_worker::Message::SplitResponse(protocol::split_response(task, answer)));
-        }
+        let answer = to_worker::Message::SplitResponse(protocol::split_response(task, answer));
+        self.tell(placement.worker_of(task), answer);
     }
 
     fn metrics(&self) -> Vec<(TaskId, MetricsSnapshot)> {
@@ -260,15 +291,22 @@ impl WorkerProcess {
                 Ok(None) => break None,
                 Err(error) => break Some(format!("the connection to worker {worker} failed ({error})")),
             };
+            let tell = |event| drop(events.send(DriverEvent::Worker { deployment: 0, event }));
             match message {
                 Some(to_driver::Message::TaskStateChanged(change)) => match protocol::state_change(change) {
-                    Ok(event) => drop(events.send(DriverEvent::Worker(event))),
+                    Ok(event) => tell(event),
                     Err(error) => break Some(format!("worker {worker} sent a message that is not valid: {error}")),
                 },
                 Some(to_driver::Message::SplitRequest(request)) => {
                     let _ = splits.send(SplitOrder::Next(TaskId { vertex: request.vertex, subtask: request.subtask }));
                 }
                 Some(to_driver::Message::MetricsReport(report)) => self.on_report(&report),
+                Some(to_driver::Message::CheckpointAcknowledged(acknowledged)) => {
+                    tell(WorkerEvent::CheckpointAcknowledged(Box::new(acknowledged.into())));
+                }
+                Some(to_driver::Message::CheckpointDeclined(declined)) => {
+                    tell(WorkerEvent::CheckpointDeclined(Box::new(declined.into())));
+                }
                 // Said once, before this thread started; or said by a newer worker.
                 Some(to_driver::Message::Hello(_)) | None => {}
             }

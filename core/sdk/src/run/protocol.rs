@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use weir_dataflow::sink::Committable;
 use weir_dataflow::source::{NextSplit, SplitAnswer};
 use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::WorkerEvent;
@@ -25,37 +24,30 @@ pub(super) fn event_to_message(event: WorkerEvent) -> to_driver::Message {
         }
         // The metrics travel in a report of their own, before this.
         WorkerEvent::StateChanged { task, state, failure, committables, metrics: _ } => {
-            let committables =
-                committables.into_iter().map(|c| proto::Committable { node: c.node, payload: c.payload });
             to_driver::Message::TaskStateChanged(proto::TaskStateChanged {
                 vertex: task.vertex,
                 subtask: task.subtask,
                 state: proto::ExecutionState::from(state).into(),
                 failure: failure.map(Into::into),
-                committables: committables.collect(),
+                committables: committables.into_iter().map(Into::into).collect(),
             })
         }
+        WorkerEvent::CheckpointAcknowledged(acknowledgement) => {
+            to_driver::Message::CheckpointAcknowledged((*acknowledgement).into())
+        }
+        WorkerEvent::CheckpointDeclined(decline) => to_driver::Message::CheckpointDeclined((*decline).into()),
     }
 }
 
 pub(super) fn state_change(message: proto::TaskStateChanged) -> Result<WorkerEvent, InvalidMessage> {
     let (task, state) = (message.task(), message.execution_state()?);
-    let committables = message.committables.into_iter().map(committable);
     Ok(WorkerEvent::StateChanged {
         task,
         state,
         failure: message.failure.map(Into::into),
-        committables: committables.collect(),
+        committables: message.committables.into_iter().map(Into::into).collect(),
         metrics: None,
     })
-}
-
-pub(super) fn committable(message: proto::Committable) -> Committable {
-    Committable { node: message.node, payload: message.payload }
-}
-
-pub(super) fn task(message: proto::TaskRef) -> TaskId {
-    TaskId { vertex: message.vertex, subtask: message.subtask }
 }
 
 pub(super) fn split_response(task: TaskId, answer: SplitAnswer) -> proto::SplitResponse {

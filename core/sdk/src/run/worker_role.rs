@@ -1,6 +1,6 @@
 //! The worker role: what a job's executable does when a driver starts it to run a share of the tasks.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{env, io, process, thread};
 
+use weir_checkpoint::TaskSnapshot;
 use weir_config::options;
 use weir_dataflow::fabric;
 use weir_dataflow::net::{JobToken, Network, NetworkError, NetworkOptions};
 use weir_dataflow::plan::JobPlan;
+use weir_dataflow::storage::{LocalFiles, StateStorage, StorageService};
 use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::{DriverLink, Worker, WorkerEvent, WorkerSpec};
 use weir_model::{ExecutionState, FailureKind, Placement, TaskFailure, TaskId};
@@ -32,7 +34,6 @@ pub(super) struct Seat {
     token: JobToken,
     host: IpAddr,
     /// Socket of the TaskManager's storage service; without one, snapshots are kept in this machine's files.
-    #[expect(dead_code, reason = "tasks that keep snapshots get it next")]
     storage: Option<PathBuf>,
 }
 
@@ -134,23 +135,57 @@ fn try_serve(job: &Job, parsed: &Parsed, seat: &Seat) -> WorkerResult<()> {
     }))?;
     let plan = Arc::new(plan);
     std::mem::forget(plan.clone());
-    let Some(deploy) = await_deploy(&mut incoming)? else { return Ok(()) };
+    let Some((deploy, restore)) = await_deploy(&mut incoming)? else { return Ok(()) };
     if deploy.job_graph_hash != hash {
         return Err("the driver deployed another graph than this worker built".into());
     }
-    let share = Share::new(plan, seat.index, network, deploy)?;
+    let storage: Arc<dyn StateStorage> = match &seat.storage {
+        Some(socket) => Arc::new(StorageService::new(socket)),
+        None => Arc::new(LocalFiles),
+    };
+    let share = Share::new(plan, seat.index, network, deploy, State { storage, restore })?;
     let seat = Arc::new(Deployed { share, link, stage: Mutex::new(Stage::Connecting(BTreeSet::new())) });
     seat.clone().start(configuration.get(&options::PROGRESS_INTERVAL))?;
     seat.follow_orders(&mut incoming)
 }
 
-fn await_deploy(incoming: &mut UnixStream) -> WorkerResult<Option<proto::Deploy>> {
-    match read_frame::<proto::ToWorker>(incoming)?.map(|frame| frame.message) {
-        Some(Some(to_worker::Message::Deploy(deploy))) => Ok(Some(deploy)),
-        // The driver gave up or shuts down before anything was deployed.
-        None | Some(Some(to_worker::Message::Shutdown(_) | to_worker::Message::Cancel(_))) => Ok(None),
-        Some(other) => Err(format!("the driver's first message is {other:?}; expected Deploy").into()),
+/// What tasks begin with, by task.
+type Restore = BTreeMap<TaskId, TaskSnapshot>;
+
+/// Where tasks keep their state, and what they begin with.
+struct State {
+    storage: Arc<dyn StateStorage>,
+    restore: Restore,
+}
+
+/// What to run; nothing if the driver gave up or shuts down before anything was deployed. What is restored comes before it.
+fn await_deploy(incoming: &mut UnixStream) -> WorkerResult<Option<(proto::Deploy, Restore)>> {
+    let mut restore = Restore::new();
+    loop {
+        match read_frame::<proto::ToWorker>(incoming)?.map(|frame| frame.message) {
+            Some(Some(to_worker::Message::Deploy(deploy))) => return Ok(Some((deploy, restore))),
+            Some(Some(to_worker::Message::Restore(message))) => {
+                for (task, snapshot) in message.tasks.into_iter().map(proto::TaskRestore::into_parts) {
+                    restore.insert(task, restored(task, &snapshot)?);
+                }
+            }
+            // Of tasks that run; this worker has none yet.
+            Some(Some(
+                to_worker::Message::TriggerCheckpoint(_)
+                | to_worker::Message::CheckpointCompleted(_)
+                | to_worker::Message::CheckpointAborted(_),
+            )) => {}
+            None | Some(Some(to_worker::Message::Shutdown(_) | to_worker::Message::Cancel(_))) => return Ok(None),
+            Some(other) => return Err(format!("the driver's first message is {other:?}; expected Deploy").into()),
+        }
     }
+}
+
+fn restored(task: TaskId, snapshot: &[u8]) -> WorkerResult<TaskSnapshot> {
+    TaskSnapshot::decode(snapshot).map_err(|error| {
+        let TaskId { vertex, subtask } = task;
+        format!("the state that subtask {subtask} of vertex {vertex} is to begin with cannot be read: {error}").into()
+    })
 }
 
 /// What of a deployment is this worker's.
@@ -164,10 +199,17 @@ struct Share {
     peers: BTreeSet<u32>,
     run_id: String,
     attempt: u32,
+    state: State,
 }
 
 impl Share {
-    fn new(plan: Arc<JobPlan>, index: u32, network: Network, deploy: proto::Deploy) -> WorkerResult<Share> {
+    fn new(
+        plan: Arc<JobPlan>,
+        index: u32,
+        network: Network,
+        deploy: proto::Deploy,
+        state: State,
+    ) -> WorkerResult<Share> {
         let mut workers = vec![Vec::new(); plan.graph.vertices.len()];
         for vertex in &deploy.placements {
             let position = vertex.vertex as usize;
@@ -195,6 +237,7 @@ impl Share {
             peers,
             run_id: deploy.run_id,
             attempt: deploy.deployment,
+            state,
         })
     }
 
@@ -210,6 +253,8 @@ impl Share {
             network: Some(self.network.clone()),
             run_id: self.run_id.clone(),
             attempt: self.attempt,
+            storage: self.state.storage.clone(),
+            restore: self.state.restore.clone(),
         };
         Worker::start(spec, link)
     }
@@ -289,18 +334,38 @@ impl Deployed {
                 }
                 Some(Some(to_worker::Message::SplitResponse(response))) => {
                     let (task, answer) = protocol::split_answer(response);
-                    if let Stage::Running(worker) = &*self.stage() {
-                        worker.answer_split(task, answer);
-                    }
+                    self.with_worker(|worker| worker.answer_split(task, answer));
                 }
                 Some(Some(to_worker::Message::Cancel(cancel))) => {
-                    self.cancel(cancel.tasks.into_iter().map(protocol::task).collect());
+                    self.cancel(cancel.tasks.into_iter().map(Into::into).collect());
+                }
+                Some(Some(to_worker::Message::TriggerCheckpoint(trigger))) => self.trigger(trigger)?,
+                Some(Some(to_worker::Message::CheckpointCompleted(completed))) => {
+                    self.with_worker(|worker| worker.checkpoint_completed(completed.checkpoint));
+                }
+                Some(Some(to_worker::Message::CheckpointAborted(aborted))) => {
+                    self.with_worker(|worker| worker.checkpoint_aborted(aborted.checkpoint));
                 }
                 Some(Some(to_worker::Message::Shutdown(_))) => return self.leave(),
-                Some(Some(to_worker::Message::Deploy(_))) => return Err("the driver deployed twice".into()),
+                Some(Some(to_worker::Message::Deploy(_) | to_worker::Message::Restore(_))) => {
+                    return Err("the driver deployed twice".into());
+                }
                 // A message of a newer driver that this worker can do without.
                 Some(None) => {}
             }
+        }
+    }
+
+    /// A checkpoint begins. Of tasks that do not run yet its coordinator hears nothing, or that they have been given up.
+    fn trigger(&self, message: proto::TriggerCheckpoint) -> WorkerResult<()> {
+        let (trigger, tasks) = message.into_parts()?;
+        self.with_worker(|worker| worker.trigger_checkpoint(trigger, &tasks));
+        Ok(())
+    }
+
+    fn with_worker(&self, tell: impl FnOnce(&Worker)) {
+        if let Stage::Running(worker) = &*self.stage() {
+            tell(worker);
         }
     }
 
@@ -407,7 +472,10 @@ impl DriverLink for Link {
     fn send(&self, event: WorkerEvent) {
         let ended = match &event {
             WorkerEvent::StateChanged { task, metrics: Some(metrics), .. } => Some((*task, *metrics)),
-            WorkerEvent::StateChanged { .. } | WorkerEvent::SplitRequested { .. } => None,
+            WorkerEvent::StateChanged { .. }
+            | WorkerEvent::SplitRequested { .. }
+            | WorkerEvent::CheckpointAcknowledged(_)
+            | WorkerEvent::CheckpointDeclined(_) => None,
         };
         let message = protocol::event_to_message(event);
         // When the driver is gone the reading side notices and ends the process.

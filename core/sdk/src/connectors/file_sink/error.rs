@@ -41,10 +41,30 @@ pub enum OutputError {
         path: PathBuf,
     },
     /// A finished part file is gone.
-    #[error("output file {} was removed before it could be published; leave hidden files in an output directory alone", path.display())]
+    #[error(
+        "output file {} was removed: it is neither there nor, written aside, at {}; leave hidden files in an output directory alone, \
+         and visible ones as long as a job may be restored that wrote them",
+        path.display(), staged.display()
+    )]
     Lost {
-        /// The file written aside.
+        /// The file as it would be called.
         path: PathBuf,
+        /// The file written aside.
+        staged: PathBuf,
+    },
+    /// A finished part file has changed.
+    #[error(
+        "output file {} has {len} bytes, but {expected} were written to it; leave the files in an output directory alone as long as the \
+         job may be restored that wrote them",
+        path.display()
+    )]
+    Altered {
+        /// The file, visible or written aside.
+        path: PathBuf,
+        /// Its length in bytes.
+        len: u64,
+        /// What it should be.
+        expected: u64,
     },
     /// A worker does not see what the driver prepared.
     #[error(

@@ -1,12 +1,15 @@
 //! [`FileSink`]: part files in a directory, of text or CSV.
 //!
 //! Every subtask writes its part files into a hidden directory inside the output directory; the committer renames them
-//! into the output directory when the job is complete. Both are on the same file system, so a rename is all it takes.
+//! into the output directory when a checkpoint or the job is complete. Both are on the same file system, so a rename is all it
+//! takes.
 
 mod committer;
 mod directory;
 mod error;
+mod part;
 mod rows;
+mod staging;
 mod writer;
 
 #[cfg(test)]
@@ -20,12 +23,17 @@ use self::committer::FileCommitter;
 use self::directory::OutputDirectory;
 pub use self::error::OutputError;
 pub use self::rows::{CsvRows, RowFormat, RowWriter, TextRows};
+use self::staging::Staging;
 pub use self::writer::FileWriter;
 
 /// A sink that writes files named `part-<subtask>-<number>.txt` or `.csv` into a directory.
 ///
-/// Nothing is visible before the job has finished: files are written aside, made durable and then renamed. A job
-/// that fails or is cancelled leaves the directory as it was. A subtask without records writes no file.
+/// Files are written aside, made durable and then renamed. Without checkpoints nothing is visible before the job has finished, and
+/// a job that fails or is cancelled leaves the directory as it was. With checkpoints, each makes visible what was written before it, exactly
+/// once: a job that is restored leaves what is visible alone, makes visible what its checkpoint says, and goes on with new files, whose
+/// names then have a further part, `part-<subtask>-<number>-<attempt>`. A subtask without records writes no file.
+///
+/// Visible files must not be moved or removed as long as the job may be restored from a checkpoint they were part of last.
 ///
 /// A directory that already has files in it is refused before the job starts, unless [`overwrite`](Self::overwrite) is set;
 /// one that another running job writes to is always refused. With several machines the directory must be on a file
@@ -80,7 +88,8 @@ impl<F> FileSink<F> {
         FileSink { directory, rows, overwrite: false, roll_at: None }
     }
 
-    /// Whether part files that are already in the directory are replaced when the job finishes. Other files stay.
+    /// Whether part files that are already in the directory are replaced when the job finishes, or when the first checkpoint with output
+    /// is complete. Other files stay. A job that is restored replaces none.
     pub fn overwrite(mut self, overwrite: bool) -> Self {
         self.overwrite = overwrite;
         self
@@ -101,12 +110,12 @@ impl<T: 'static, F: RowFormat<T>> Sink<T> for FileSink<F> {
     }
 
     fn create_writer(&self, context: &WriterContext) -> Result<FileWriter<T, F>, SinkError> {
-        let staging = directory::staging(&self.directory, &context.run_id);
+        let staging = Staging::of(&self.directory, &context.run_id);
         Ok(FileWriter::new(staging, context, self.rows.clone(), self.roll_at))
     }
 
     fn create_committer(&self, context: &CommitterContext) -> Result<Option<Box<dyn Committer>>, SinkError> {
-        let directory = OutputDirectory::prepare(&self.directory, &context.run_id, self.overwrite)?;
+        let directory = OutputDirectory::prepare(&self.directory, &context.run_id, self.overwrite, context.restored)?;
         Ok(Some(Box::new(FileCommitter::new(directory))))
     }
 }

@@ -1,20 +1,21 @@
 //! The part files of one subtask, written aside.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use weir_dataflow::sink::{SinkError, SinkWriter, WriterContext};
 
-use super::committer::{Part, staged};
 use super::error::OutputError;
+use super::part::{Part, staged, tag};
 use super::rows::{PartFile, RowError, RowFormat, RowWriter};
+use super::staging::{Staging, sync};
 
 /// Writes the part files of a subtask.
 pub struct FileWriter<T, F: RowFormat<T>> {
-    staging: PathBuf,
+    staging: Staging,
     subtask: u32,
     attempt: u32,
     rows: F,
@@ -33,12 +34,12 @@ struct OpenPart<W> {
 
 impl<T, F: RowFormat<T>> fmt::Debug for FileWriter<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FileWriter({}, {} files begun)", self.staging.display(), self.next)
+        write!(f, "FileWriter({}, {} files begun)", self.staging.path.display(), self.next)
     }
 }
 
 impl<T, F: RowFormat<T>> FileWriter<T, F> {
-    pub(super) fn new(staging: PathBuf, context: &WriterContext, rows: F, roll_at: Option<u64>) -> Self {
+    pub(super) fn new(staging: Staging, context: &WriterContext, rows: F, roll_at: Option<u64>) -> Self {
         FileWriter {
             staging,
             subtask: context.subtask,
@@ -53,19 +54,25 @@ impl<T, F: RowFormat<T>> FileWriter<T, F> {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.staging.join(staged(name, self.attempt))
+        self.staging.path.join(staged(name, self.attempt))
+    }
+
+    /// A name that no other file of the job has or ever had.
+    fn next_name(&self) -> String {
+        let (subtask, next, extension) = (self.subtask, self.next, F::EXTENSION);
+        // Only other attempts can have taken the simple one.
+        match self.attempt == 0 && !self.staging.is_restored() {
+            true => format!("part-{subtask}-{next}.{extension}"),
+            false => format!("part-{subtask}-{next}-{}.{extension}", tag(&self.staging.run(), self.attempt)),
+        }
     }
 
     fn begin(&mut self) -> Result<(), OutputError> {
-        let name = format!("part-{}-{}.{}", self.subtask, self.next, F::EXTENSION);
+        let name = self.next_name();
         let path = self.path(&name);
-        // The driver makes the directory, so that its absence shows that it is not shared, or that the job has been
-        // cleaned up. Only a commit may have taken it away in between.
-        if self.next > 0 && !self.staging.exists() {
-            fs::create_dir(&self.staging).map_err(OutputError::io(&self.staging, "created"))?;
-        }
+        // The driver makes the directory, so that its absence shows that it is not shared, or that the job has been cleaned up.
         let file = File::create_new(&path).map_err(|source| match source.kind() {
-            ErrorKind::NotFound => OutputError::NotShared { path: self.staging.clone() },
+            ErrorKind::NotFound => OutputError::NotShared { path: self.staging.path.clone() },
             _ => OutputError::Io { path, action: "created", source },
         })?;
         self.next += 1;
@@ -79,7 +86,7 @@ impl<T, F: RowFormat<T>> FileWriter<T, F> {
         let file = open.rows.finish().map_err(OutputError::io(&path, "written"))?;
         let len = file.written();
         file.close().map_err(OutputError::io(&path, "made durable"))?;
-        self.finished.push(Part { name: open.name, attempt: self.attempt, len });
+        self.finished.push(Part { run: self.staging.run(), name: open.name, attempt: self.attempt, len });
         Ok(())
     }
 }
@@ -100,7 +107,7 @@ impl<T: 'static, F: RowFormat<T>> SinkWriter<T> for FileWriter<T, F> {
         }
         let open = self.open.as_mut().expect("a part file was just begun");
         if let Err(error) = open.rows.write(&record) {
-            let path = self.staging.join(staged(&open.name, self.attempt));
+            let path = self.staging.path.join(staged(&open.name, self.attempt));
             return Err(match error {
                 RowError::Io(source) => OutputError::Io { path, action: "written", source },
                 RowError::Record(reason) => OutputError::Row { path, reason },
@@ -115,6 +122,9 @@ impl<T: 'static, F: RowFormat<T>> SinkWriter<T> for FileWriter<T, F> {
 
     fn prepare_commit(&mut self) -> Result<Vec<Vec<u8>>, SinkError> {
         self.finish()?;
+        if !self.finished.is_empty() {
+            sync(&self.staging.path)?;
+        }
         Ok(self.finished.drain(..).map(|part| part.to_bytes()).collect())
     }
 }
