@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use weir_checkpoint::{CheckpointOptions, StateDeclarations};
 use weir_jobmaster::{
     FromCoordinator, JobMaster, JobMasterEffect, JobMasterEvent, JobMasterOptions, JobSpec, RestartStrategy,
 };
@@ -91,6 +92,9 @@ fn spec(graph: JobGraph) -> JobSpec {
         job_graph_hash: 42,
         launch: Arc::new(launch),
         configuration: Default::default(),
+        checkpointing: CheckpointOptions::default(),
+        states: StateDeclarations::default(),
+        restore: None,
     }
 }
 
@@ -115,7 +119,7 @@ impl Run {
     fn send(&mut self, event: JobMasterEvent) -> Vec<JobMasterEffect> {
         let effects = self.master.on_event(event, NOW);
         for effect in &effects {
-            if let JobMasterEffect::TaskManager { id, message: ToTaskManager::Deploy { plan, worker } } = effect {
+            if let JobMasterEffect::TaskManager { id, message: ToTaskManager::Deploy { plan, worker, .. } } = effect {
                 self.plans.push((id.clone(), plan.clone(), *worker));
             }
         }
@@ -168,7 +172,8 @@ fn live_through(vertices: u32, parallelism: u32, partitioner: &Partitioner, task
     assert_eq!(view.summary.tasks[ExecutionState::Running as usize], vertices * parallelism);
     drop(view);
     run.enter(ExecutionState::Finished);
-    let effects = run.send(JobMasterEvent::Coordinator(FromCoordinator::CommitDone(Ok(()))));
+    let effects =
+        run.send(JobMasterEvent::Coordinator(FromCoordinator::CommitDone { checkpoint: None, result: Ok(()) }));
     assert!(matches!(effects.last(), Some(JobMasterEffect::Ended(report)) if report.status == JobStatus::Finished));
     let peak = PEAK.load(Ordering::Relaxed) - before;
     println!(

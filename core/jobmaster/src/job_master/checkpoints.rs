@@ -56,10 +56,10 @@ impl Checkpoints {
         self.coordinator.take_uncommitted()
     }
 
-    /// Whether there is output of a complete checkpoint that is not known to be visible.
-    pub(super) fn has_unconfirmed(&self) -> bool {
+    /// Whether there is output of a complete checkpoint that is not known to be visible. `taken`: whether it was taken to be committed.
+    pub(super) fn has_unconfirmed(&self, taken: bool) -> bool {
         match self.coordinator.restore_point() {
-            RestorePoint::Checkpoint { committables, .. } => !committables.is_empty(),
+            RestorePoint::Checkpoint { committables, .. } => taken || !committables.is_empty(),
             RestorePoint::Beginning | RestorePoint::Lost { .. } => false,
         }
     }

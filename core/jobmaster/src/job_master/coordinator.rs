@@ -67,6 +67,11 @@ impl Coordinator {
 }
 
 impl JobMaster {
+    /// Whether a checkpoint may have output that is not visible.
+    pub(super) fn has_unconfirmed(&self) -> bool {
+        self.checkpoints.has_unconfirmed(self.coordinator.final_commit.is_some())
+    }
+
     pub(super) fn on_start(&mut self, out: &mut Outbox) {
         // Otherwise it was started before.
         if self.coordinator.openings == 0 && self.coordinator.state == State::Up {

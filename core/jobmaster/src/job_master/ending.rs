@@ -11,7 +11,7 @@ impl JobMaster {
     /// Has the coordinator remove what is not committed; what a lost one left stays hidden.
     pub(super) fn discard(&mut self, out: &mut Outbox) {
         // Output of complete checkpoints that is not known to be visible belongs to whoever goes on from them.
-        if self.coordinator.has_opened() && !self.checkpoints.has_unconfirmed() {
+        if self.coordinator.has_opened() && !self.has_unconfirmed() {
             out.coordinator(ToCoordinator::Discard);
         }
     }

@@ -55,3 +55,26 @@ proptest! {
         prop_assert_eq!(ended.map(|state| view.summary.tasks[state as usize]).sum::<u32>(), tasks);
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Faults are rare enough that jobs get to checkpoints between them.
+    #[test]
+    fn what_is_processed_is_visible_once_whatever_fails_in_between(
+        regions: bool,
+        parallelisms in prop::collection::vec(1u32..3, 1..3),
+        rarity in 10u32..60,
+        steps in prop::collection::vec((any::<u8>(), any::<u8>()), 3000..6000),
+    ) {
+        let partitioner = if regions { Partitioner::Rescale } else { Partitioner::Hash };
+        let options = JobMasterOptions { restart_strategy: RestartStrategy::EXPONENTIAL_DELAY, ..JobMasterOptions::default() };
+        let mut world = World::new(chain(&parallelisms, partitioner), options);
+        world.rarity = rarity;
+        for (what, which) in steps {
+            world.step(what, which);
+        }
+        // The world looks at what is visible when the job has finished.
+        world.finish();
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use weir_model::{ExecutionState, JobStatus, Partitioner, ToResourceManager};
 
 use super::harness::*;
-use crate::{FromCoordinator, JobMasterEffect, JobMasterEvent, JobMasterOptions, ToCoordinator};
+use crate::{FromCoordinator, JobMasterEffect, JobMasterEvent, JobMasterOptions, Restored, ToCoordinator};
 
 fn job() -> Harness {
     harness(Partitioner::Hash, JobMasterOptions::default())
@@ -22,16 +22,15 @@ fn a_job_ends_when_its_output_is_visible() {
     let effects = job.change(0, 1, task(0, 0), ExecutionState::Finished);
     assert_eq!(effects, []);
     let effects = job.change(0, 1, task(1, 0), ExecutionState::Finished);
-    let add = |task| ToCoordinator::AddCommittables { task, committables: vec![committable()] };
-    assert_eq!(to_coordinator(&effects), [add(task(1, 0))]);
+    assert_eq!(to_coordinator(&effects), []);
     assert_eq!(to_task_managers(&effects), ["tm-1 release 0"]);
     // A worker that leaves is not lost, and a task finishes once.
     assert_eq!(job.worker_ended(0, 1), []);
     assert_eq!(job.change(0, 1, task(1, 0), ExecutionState::Finished), []);
     job.change(0, 2, task(0, 1), ExecutionState::Finished);
     let effects = job.change(0, 2, task(1, 1), ExecutionState::Finished);
-    assert_eq!(to_coordinator(&effects), [add(task(1, 1)), ToCoordinator::Commit]);
-    let effects = job.coordinator(FromCoordinator::CommitDone(Ok(())));
+    assert_eq!(to_coordinator(&effects), [final_commit()]);
+    let effects = job.coordinator(committed(Ok(())));
     assert_eq!(to_coordinator(&effects), [ToCoordinator::Shutdown]);
     assert!(gives_back_slots(&effects));
     let report = report(&effects);
@@ -42,14 +41,45 @@ fn a_job_ends_when_its_output_is_visible() {
 #[test]
 fn a_commit_that_fails_fails_the_job_whatever_the_strategy() {
     let mut job = harness(Partitioner::Hash, fixed_delay(9)).committing();
-    let effects = job.coordinator(FromCoordinator::CommitDone(Err("disk full".to_owned())));
+    let effects = job.coordinator(committed(Err("disk full".to_owned())));
     assert_eq!(report(&effects).failure.unwrap().failure.message, "disk full");
     assert_eq!(to_coordinator(&effects), [ToCoordinator::Discard, ToCoordinator::Shutdown]);
 }
 
 #[test]
-fn a_coordinator_lost_while_it_commits_leaves_the_outcome_unknown() {
+fn a_commit_is_repeated_by_another_coordinator_when_one_is_lost() {
     let mut job = harness(Partitioner::Hash, fixed_delay(9)).committing();
+    let effects = job.coordinator(FromCoordinator::Lost { reason: "signal 9".to_owned() });
+    assert_eq!(to_coordinator(&effects), [ToCoordinator::Restart]);
+    assert!(matches!(&effects[0], JobMasterEffect::Warning(text) if text.contains("signal 9")), "{effects:?}");
+    assert_eq!(job.status(), JobStatus::Running);
+    // It has the output made visible before it removes what the lost one left.
+    let restored = Restored { checkpoint: 0, enumerators: vec![], committables: vec![committable(), committable()] };
+    let (run_id, lost) = (format!("{}-2", job_id()), format!("{}-1", job_id()));
+    let open = ToCoordinator::Open { run_id, lost_run_ids: vec![lost], restored: Some(restored) };
+    assert_eq!(to_coordinator(&job.coordinator(FromCoordinator::Started)), [open]);
+    assert_eq!(to_coordinator(&job.coordinator(FromCoordinator::Opened(Ok(())))), [final_commit()]);
+    let effects = job.coordinator(committed(Ok(())));
+    assert_eq!(report(&effects).status, JobStatus::Finished);
+}
+
+#[test]
+fn another_coordinator_that_cannot_open_fails_the_commit() {
+    let mut job = harness(Partitioner::Hash, fixed_delay(9)).committing();
+    job.coordinator(FromCoordinator::Lost { reason: "signal 9".to_owned() });
+    job.coordinator(FromCoordinator::Started);
+    let effects = job.coordinator(FromCoordinator::Opened(Err("no such folder".to_owned())));
+    let message = report(&effects).failure.unwrap().failure.message;
+    assert!(message.contains("could not finish") && message.contains("no such folder"), "{message}");
+}
+
+#[test]
+fn coordinators_lost_again_and_again_while_they_commit_leave_the_outcome_unknown() {
+    let mut job = harness(Partitioner::Hash, fixed_delay(9)).committing();
+    for _ in 0..3 {
+        job.coordinator(FromCoordinator::Lost { reason: "signal 9".to_owned() });
+        job.coordinator(FromCoordinator::Started);
+    }
     let effects = job.coordinator(FromCoordinator::Lost { reason: "signal 9".to_owned() });
     let report = report(&effects);
     let message = report.failure.unwrap().failure.message;
@@ -75,7 +105,10 @@ fn a_coordinator_that_does_not_reset_is_killed_and_replaced() {
     job.fail(0, 1, task(1, 0));
     job.change(0, 1, task(0, 0), ExecutionState::Canceled);
     let effects = job.pass(DELAY);
-    assert_eq!(to_coordinator(&effects), [ToCoordinator::ResetTasks { tasks: vec![task(0, 0), task(1, 0)] }]);
+    assert_eq!(
+        to_coordinator(&effects),
+        [ToCoordinator::ResetTasks { tasks: vec![task(0, 0), task(1, 0)], restored: None }]
+    );
     assert_eq!(to_coordinator(&job.pass(JobMasterOptions::default().worker_start_timeout)), [ToCoordinator::Kill]);
     let effects = job.coordinator(FromCoordinator::Lost { reason: "signal 9".to_owned() });
     assert_eq!(statuses(&effects), [JobStatus::Restarting]);
@@ -94,14 +127,14 @@ fn a_commit_that_never_ends_can_be_canceled() {
     let report = report(&effects);
     let message = report.failure.unwrap().failure.message;
     assert!(message.contains("it is not known how much of the output is visible"), "{message}");
-    assert_eq!((report.status, job.coordinator(FromCoordinator::CommitDone(Ok(())))), (JobStatus::Failed, vec![]));
+    assert_eq!((report.status, job.coordinator(committed(Ok(())))), (JobStatus::Failed, vec![]));
 }
 
 #[test]
 fn a_commit_that_ends_in_time_outdoes_a_cancellation() {
     let mut job = harness(Partitioner::Hash, fixed_delay(9)).committing();
     job.send(JobMasterEvent::CancelRequested);
-    let effects = job.coordinator(FromCoordinator::CommitDone(Ok(())));
+    let effects = job.coordinator(committed(Ok(())));
     assert_eq!(report(&effects).status, JobStatus::Finished);
 }
 
@@ -199,6 +232,6 @@ fn a_job_whose_output_is_being_made_visible_cannot_be_canceled() {
     let mut job = job().committing();
     assert_eq!(statuses(&job.send(JobMasterEvent::CancelRequested)), []);
     assert_eq!(job.lose(1), []);
-    let effects = job.coordinator(FromCoordinator::CommitDone(Ok(())));
+    let effects = job.coordinator(committed(Ok(())));
     assert_eq!(report(&effects).status, JobStatus::Finished);
 }

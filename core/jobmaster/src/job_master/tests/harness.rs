@@ -7,7 +7,7 @@ use std::time::Duration;
 use weir_checkpoint::{CheckpointOptions, OperatorDeclaration, StateDeclarations};
 use weir_model::{
     Artifact, ArtifactId, Committable, DeploymentId, ExecutionState, FailureKind, FromResourceManager, FromTaskManager,
-    JobGraph, JobId, JobStatus, Launch, OperatorId, Partitioner, SlotGrant, SlotId, TaskChange, TaskFailure, TaskId,
+    JobGraph, JobId, JobStatus, JobVertex, Launch, Partitioner, SlotGrant, SlotId, TaskChange, TaskFailure, TaskId,
     ToResourceManager, ToTaskManager,
 };
 
@@ -38,27 +38,27 @@ pub(super) fn spec(graph: JobGraph) -> JobSpec {
     };
     JobSpec {
         id: job_id(),
-        graph: Arc::new(graph),
         job_graph_hash: 42,
         launch: Arc::new(launch),
         configuration: Default::default(),
         checkpointing: CheckpointOptions::default(),
-        states: states(),
+        states: states(&graph),
         restore: None,
+        graph: Arc::new(graph),
     }
 }
 
-/// The sink of the harness's jobs is node 3.
-fn states() -> StateDeclarations {
-    let sink = OperatorDeclaration {
-        node: 3,
-        id: OperatorId::from_seed(b"V1.0"),
-        name: "Sink".to_owned(),
+/// The first operator of each vertex is the node of its number.
+fn states(graph: &JobGraph) -> StateDeclarations {
+    let operator = |(node, vertex): (u32, &JobVertex)| OperatorDeclaration {
+        node,
+        id: vertex.operators[0].id,
+        name: vertex.name.clone(),
         uid: None,
         tables: Vec::new(),
         lists: Vec::new(),
     };
-    StateDeclarations { operators: vec![sink] }
+    StateDeclarations { operators: (0..).zip(&graph.vertices).map(operator).collect() }
 }
 
 pub(super) fn fixed_delay(attempts: u32) -> JobMasterOptions {
@@ -219,7 +219,17 @@ pub(super) fn changes(of: u32, tasks: &[(TaskId, ExecutionState)]) -> FromTaskMa
 }
 
 pub(super) fn committable() -> Committable {
-    Committable { node: 3, payload: vec![1, 2] }
+    Committable { node: 1, payload: vec![1, 2] }
+}
+
+/// The last commit of a job of the harness: of two sinks.
+pub(super) fn final_commit() -> ToCoordinator {
+    ToCoordinator::Commit { checkpoint: None, committables: vec![committable(), committable()] }
+}
+
+/// The answer to the last commit.
+pub(super) fn committed(result: Result<(), String>) -> FromCoordinator {
+    FromCoordinator::CommitDone { checkpoint: None, result }
 }
 
 pub(super) fn split(task: TaskId) -> FromCoordinator {

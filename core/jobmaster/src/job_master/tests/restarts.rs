@@ -25,7 +25,10 @@ fn a_failed_region_runs_again_in_another_worker_of_the_same_slots() {
     let effects = job.change(0, 2, task(0, 1), ExecutionState::Canceled);
     assert_eq!(to_task_managers(&effects), ["tm-2 release 0"]);
     let effects = job.pass(DELAY);
-    assert_eq!(to_coordinator(&effects), [ToCoordinator::ResetTasks { tasks: vec![task(0, 1), task(1, 1)] }]);
+    assert_eq!(
+        to_coordinator(&effects),
+        [ToCoordinator::ResetTasks { tasks: vec![task(0, 1), task(1, 1)], restored: None }]
+    );
     assert_eq!(to_task_managers(&effects), ["tm-2 start 1 [0]"]);
     // Deployed when both the worker and the coordinator are.
     assert_eq!(job.ready(1, 2), []);
@@ -94,7 +97,7 @@ fn a_task_manager_with_two_deployments_is_one_failure() {
     let view = job.master.view();
     assert_eq!((view.failures.len(), view.failures[0].concurrent.len()), (2, 1));
     // All tasks are reset together.
-    assert_eq!(to_coordinator(&job.pass(DELAY)), [ToCoordinator::ResetTasks { tasks: Vec::new() }]);
+    assert_eq!(to_coordinator(&job.pass(DELAY)), [ToCoordinator::ResetTasks { tasks: Vec::new(), restored: None }]);
 }
 
 #[test]
@@ -135,7 +138,7 @@ fn a_coordinator_that_cannot_reset_tasks_starts_everything_over() {
     let effects = job.coordinator(FromCoordinator::TasksReset(Err("the queue does not go back".to_owned())));
     assert_eq!(to_task_managers(&effects), ["tm-2 kill 1", "tm-1 cancel 0 all"]);
     job.from(1, changes(0, &[(task(0, 0), ExecutionState::Canceled), (task(1, 0), ExecutionState::Canceled)]));
-    assert_eq!(to_coordinator(&job.pass(DELAY)), [ToCoordinator::ResetTasks { tasks: Vec::new() }]);
+    assert_eq!(to_coordinator(&job.pass(DELAY)), [ToCoordinator::ResetTasks { tasks: Vec::new(), restored: None }]);
     let effects = job.coordinator(FromCoordinator::TasksReset(Err("not at all".to_owned())));
     let expect = "the coordinator could not start tasks over: not at all";
     assert_eq!(report(&effects).failure.unwrap().failure.message, expect);
@@ -160,7 +163,8 @@ fn a_lost_coordinator_is_replaced_and_everything_starts_over() {
     job.ready(1, 1);
     job.ready(1, 2);
     let run_id = format!("{}-2", job_id());
-    let open = ToCoordinator::Open { run_id: run_id.clone(), lost_run_ids: vec![format!("{}-1", job_id())] };
+    let open =
+        ToCoordinator::Open { run_id: run_id.clone(), lost_run_ids: vec![format!("{}-1", job_id())], restored: None };
     assert_eq!(to_coordinator(&job.coordinator(FromCoordinator::Started)), [open]);
     let effects = job.coordinator(FromCoordinator::Opened(Ok(())));
     assert_eq!(to_task_managers(&effects), ["tm-1 deploy 1", "tm-2 deploy 1"]);
@@ -191,7 +195,7 @@ fn a_new_coordinator_that_cannot_open_is_asked_again() {
     let run_id = format!("{}-3", job_id());
     assert_eq!(
         to_coordinator(&job.pass(DELAY)),
-        [ToCoordinator::Open { run_id, lost_run_ids: vec![format!("{}-1", job_id())] }]
+        [ToCoordinator::Open { run_id, lost_run_ids: vec![format!("{}-1", job_id())], restored: None }]
     );
     job.ready(2, 1);
     job.ready(2, 2);

@@ -22,7 +22,7 @@ fn declared(slots: u32) -> ToResourceManager {
 fn inputs_and_outputs_are_opened_before_slots_are_asked_for() {
     let mut job = job();
     let run_id = format!("{}-1", job_id());
-    let open = ToCoordinator::Open { run_id, lost_run_ids: vec![] };
+    let open = ToCoordinator::Open { run_id, lost_run_ids: vec![], restored: None };
     assert_eq!(to_coordinator(&job.send(JobMasterEvent::Start)), [open]);
     assert_eq!(job.send(JobMasterEvent::Start), []);
     let effects = job.coordinator(FromCoordinator::Opened(Ok(())));

@@ -1,15 +1,23 @@
 //! Everybody the JobMaster talks to, played at random: TaskManagers with workers, the ResourceManager, the coordinator, time.
 //!
 //! Every channel keeps its order; which channel moves next, and what fails, is chosen from outside.
+//!
+//! Tasks count what they process. They hand over what they counted since they last did, with every checkpoint and at their end, and the
+//! coordinator makes it visible. In the end everything must be visible once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use weir_checkpoint::{
+    CheckpointOptions, ListSnapshot, Location, OperatorSnapshot, Redistribution, Schema, TaskSnapshot,
+};
 use weir_model::{
-    ExecutionState, FromResourceManager, FromTaskManager, SlotGrant, SlotId, TaskId, ToResourceManager, ToTaskManager,
+    CheckpointAcknowledgement, CheckpointDecline, Committable, DeclineCause, ExecutionState, FailureKind,
+    FromResourceManager, FromTaskManager, JobStatus, SlotGrant, SlotId, SnapshotMetrics, TaskChange, TaskFailure,
+    TaskId, ToResourceManager, ToTaskManager,
 };
 
-use super::harness::{NOW, address, changes, committable, deployment, spec, split};
+use super::harness::{NOW, address, deployment, spec, split};
 use crate::testing::task_manager;
 use crate::{FromCoordinator, JobMaster, JobMasterEffect, JobMasterEvent, JobMasterOptions, JobReport, ToCoordinator};
 
@@ -27,8 +35,19 @@ struct TaskManager {
 #[derive(Default)]
 struct Worker {
     tasks: BTreeMap<TaskId, ExecutionState>,
+    counts: BTreeMap<TaskId, Count>,
     /// Does not stop when it is told to.
     stubborn: bool,
+}
+
+/// What a task has processed.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    processed: u64,
+    /// Handed over to be made visible.
+    handed: u64,
+    /// Whether it had finished when it was restored.
+    finished: bool,
 }
 
 pub(super) struct World {
@@ -45,20 +64,30 @@ pub(super) struct World {
     coordinator_inbox: VecDeque<ToCoordinator>,
     coordinator_outbox: VecDeque<FromCoordinator>,
     coordinator_lives: bool,
-    committed: BTreeSet<TaskId>,
+    /// What is visible: of a task, from and to.
+    visible: BTreeSet<(TaskId, u64, u64)>,
+    /// What each task had processed when it finished.
+    totals: BTreeMap<TaskId, u64>,
+    /// Number of files written.
+    written: u32,
+    /// Number of restores that were not from the beginning.
+    restores: u32,
     timers: BTreeSet<(Duration, u64)>,
     /// In whose hands each task is, as far as the JobMaster can know.
     held: BTreeMap<TaskId, (u32, u32)>,
     /// What was delivered, to be delivered again.
     delivered: Vec<JobMasterEvent>,
     faults: bool,
+    /// One in so many of the faults that could be is.
+    pub(super) rarity: u32,
+    could_fail: u32,
     pub(super) report: Option<JobReport>,
 }
 
 impl World {
     pub(super) fn new(graph: weir_model::JobGraph, options: JobMasterOptions) -> Self {
         Self {
-            master: JobMaster::new(spec(graph), options, NOW).unwrap(),
+            master: JobMaster::new(checkpointed(graph), options, NOW).unwrap(),
             now: NOW,
             events: VecDeque::from([JobMasterEvent::Start]),
             task_managers: (0..TASK_MANAGERS).map(|_| TaskManager::default()).collect(),
@@ -69,13 +98,24 @@ impl World {
             coordinator_inbox: VecDeque::new(),
             coordinator_outbox: VecDeque::new(),
             coordinator_lives: true,
-            committed: BTreeSet::new(),
+            visible: BTreeSet::new(),
+            totals: BTreeMap::new(),
+            written: 0,
+            restores: 0,
             timers: BTreeSet::new(),
             held: BTreeMap::new(),
             delivered: Vec::new(),
             faults: true,
+            rarity: 1,
+            could_fail: 0,
             report: None,
         }
+    }
+
+    /// Whether a fault that could happen does.
+    fn strikes(&mut self, could: bool) -> bool {
+        self.could_fail += u32::from(could && self.faults);
+        could && self.faults && self.could_fail.is_multiple_of(self.rarity)
     }
 
     /// Takes one step, chosen by two numbers.
@@ -92,10 +132,11 @@ impl World {
             215..225 => self.give_slots(),
             225..235 => self.ring(),
             235..241 => self.deliver_again(which),
+            241..250 if !self.strikes(true) => self.work_coordinator(which),
             241..245 => self.end_worker(number, which),
             245..248 => self.lose_task_manager(number),
             248..250 => self.lose_coordinator(),
-            250 if which < 30 => self.events.push_back(JobMasterEvent::CancelRequested),
+            250 if which < 30 && self.strikes(true) => self.events.push_back(JobMasterEvent::CancelRequested),
             250.. => self.now += Duration::from_millis(u64::from(which)),
         }
     }
@@ -146,7 +187,7 @@ impl World {
 
     fn perform(&mut self, effect: JobMasterEffect) {
         match effect {
-            JobMasterEffect::StatusChanged { .. } => {}
+            JobMasterEffect::StatusChanged { .. } | JobMasterEffect::Warning(_) => {}
             JobMasterEffect::TaskManager { id, message } => {
                 let number = id.as_str().trim_start_matches("tm-").parse().unwrap();
                 self.check_message(number, &message);
@@ -168,7 +209,22 @@ impl World {
             }
             JobMasterEffect::Coordinator(message) => self.coordinator_inbox.push_back(message),
             JobMasterEffect::ScheduleTimer { id, at } => assert!(self.timers.insert((at, id))),
-            JobMasterEffect::Ended(report) => self.report = Some(*report),
+            JobMasterEffect::WriteMetadata { checkpoint, .. } => {
+                self.written += 1;
+                let full = self.strikes(true) && self.written.is_multiple_of(3);
+                let result = if full { Err("no space left".to_owned()) } else { Ok(()) };
+                self.events.push_back(JobMasterEvent::MetadataWritten { checkpoint, result });
+            }
+            JobMasterEffect::Remove { removal, .. } => {
+                self.events.push_back(JobMasterEvent::Removed { removal, result: Ok(()) });
+            }
+            JobMasterEffect::RequestDone { .. } => {}
+            JobMasterEffect::Ended(report) => {
+                if report.status == JobStatus::Finished {
+                    self.check_visible();
+                }
+                self.report = Some(*report);
+            }
         }
     }
 
@@ -261,11 +317,12 @@ impl World {
     }
 
     fn work_task_manager(&mut self, number: u32, which: u8) {
+        let (bad, broken) = (self.strikes(which.is_multiple_of(7)), self.strikes(which.is_multiple_of(13)));
         let data = &mut self.task_managers[number as usize];
         let Some(message) = data.inbox.pop_front() else { return };
         let of = message.deployment().number;
         match message {
-            ToTaskManager::StartWorker(_) if self.faults && which.is_multiple_of(13) => {
+            ToTaskManager::StartWorker(_) if broken => {
                 data.outbox.push_back(ended(of));
             }
             ToTaskManager::StartWorker(_) => {
@@ -277,12 +334,15 @@ impl World {
                     pid: 1,
                 });
             }
-            ToTaskManager::Deploy { plan, worker, .. } => {
+            ToTaskManager::Deploy { plan, worker, restore } => {
                 if let Some(data) = data.workers.get_mut(&of) {
                     data.tasks =
                         plan.placement.tasks_of(worker).map(|task| (task, ExecutionState::Deploying)).collect();
+                    data.counts = restore.iter().map(|(task, snapshot)| (*task, restored(snapshot))).collect();
+                    self.restores += u32::from(!restore.is_empty());
                 }
             }
+            ToTaskManager::TriggerCheckpoint { trigger, .. } => data.snapshot(of, trigger.checkpoint, bad),
             ToTaskManager::CancelTasks { tasks, .. } => data.cancel(of, &tasks),
             ToTaskManager::ReleaseWorker { .. } => {
                 if let Some(worker) = data.workers.remove(&of) {
@@ -295,7 +355,6 @@ impl World {
                 }
             }
             ToTaskManager::SplitAnswer { .. }
-            | ToTaskManager::TriggerCheckpoint { .. }
             | ToTaskManager::CheckpointCompleted { .. }
             | ToTaskManager::CheckpointAborted { .. } => {}
         }
@@ -304,7 +363,7 @@ impl World {
     /// A task moves on, fails, or asks for a split.
     fn work_task(&mut self, number: u32, which: u8) {
         use ExecutionState::*;
-        let faults = self.faults;
+        let (faults, fails) = (self.faults, self.strikes(which.is_multiple_of(17)));
         let data = &mut self.task_managers[number as usize];
         let running: Vec<(u32, TaskId, ExecutionState)> = data
             .workers
@@ -317,24 +376,27 @@ impl World {
         }
         let (of, task, state) = running[usize::from(which) / 3 % running.len()];
         let next = match state {
-            _ if faults && which.is_multiple_of(17) => Failed,
-            Running if which.is_multiple_of(3) => Finished,
+            _ if fails => Failed,
+            Running if which.is_multiple_of(23) && (self.rarity == 1 || which == 0) => Finished,
             Deploying => Initializing,
-            _ if task.vertex == 0 && faults => {
+            _ if task.vertex == 0 && faults && which.is_multiple_of(4) => {
                 data.outbox.push_back(FromTaskManager::SplitRequested { deployment: deployment(of), task });
                 return;
             }
             Initializing => Running,
+            _ if faults => return data.process(of, task),
             _ => Finished,
         };
-        data.report(of, task, next);
+        let total = data.report(of, task, next);
+        if let (Finished, Some(total)) = (next, total) {
+            self.totals.insert(task, total);
+        }
     }
 
     fn work_coordinator(&mut self, which: u8) {
         let Some(message) = self.coordinator_inbox.pop_front() else { return };
         if let ToCoordinator::Restart = message {
             self.coordinator_lives = true;
-            self.committed.clear();
             self.coordinator_outbox.push_back(FromCoordinator::Started);
             return;
         }
@@ -346,41 +408,51 @@ impl World {
             self.coordinator_outbox.push_back(FromCoordinator::Lost { reason: "killed".to_owned() });
             return;
         }
-        let bad = self.faults && which.is_multiple_of(19);
+        let bad = self.strikes(which.is_multiple_of(19));
         let result = if bad { Err("no".to_owned()) } else { Ok(()) };
         let answer = match message {
-            ToCoordinator::Open { .. } => FromCoordinator::Opened(result),
+            ToCoordinator::Open { restored, .. } => {
+                self.show(restored.map(|restored| restored.committables).unwrap_or_default());
+                FromCoordinator::Opened(result)
+            }
             ToCoordinator::SplitRequest { task } => split(task),
-            ToCoordinator::ResetTasks { tasks } => {
-                self.committed.retain(|task| !tasks.is_empty() && !tasks.contains(task));
+            ToCoordinator::ResetTasks { restored, .. } => {
+                self.show(restored.map(|restored| restored.committables).unwrap_or_default());
                 FromCoordinator::TasksReset(result)
             }
-            ToCoordinator::AddCommittables { task, committables } => {
-                assert_eq!(committables, [committable()]);
-                assert!(self.committed.insert(task), "{task:?} is to be committed twice");
-                return;
+            ToCoordinator::SnapshotEnumerators { checkpoint } => {
+                let result = result.map(|()| vec![(0, vec![checkpoint as u8])]);
+                FromCoordinator::EnumeratorsSnapshotted { checkpoint, result }
             }
-            ToCoordinator::Commit => {
-                self.check_commit();
-                FromCoordinator::CommitDone(result)
+            ToCoordinator::CheckpointCompleted { .. } => return,
+            ToCoordinator::Commit { checkpoint, committables } => {
+                // What fails may have been done in part.
+                let done = if bad { committables.len() / 2 } else { committables.len() };
+                self.show(committables[..done].to_vec());
+                FromCoordinator::CommitDone { checkpoint, result }
             }
             ToCoordinator::Discard | ToCoordinator::Shutdown | ToCoordinator::Kill | ToCoordinator::Restart => return,
         };
         self.coordinator_outbox.push_back(answer);
     }
 
-    /// What every sink's task prepared is there once.
-    fn check_commit(&self) {
-        let view = self.master.view();
-        let sinks = view.vertices.len() - 1;
-        if sinks == 0 {
-            // A vertex that is source and sink: the harness has nothing to commit for sources.
-            return;
+    fn show(&mut self, committables: Vec<Committable>) {
+        for Committable { node, payload } in committables {
+            let [subtask, from, to] = [0, 8, 16].map(|at| u64::from_le_bytes(payload[at..at + 8].try_into().unwrap()));
+            self.visible.insert((TaskId { vertex: node, subtask: subtask as u32 }, from, to));
         }
-        assert_eq!(
-            self.committed.iter().filter(|task| task.vertex as usize == sinks).count(),
-            view.vertices[sinks].len()
-        );
+    }
+
+    /// All that was processed is visible, and once.
+    fn check_visible(&self) {
+        for (&task, &total) in &self.totals {
+            let mut until = 0;
+            for &(_, from, to) in self.visible.range((task, 0, 0)..=(task, u64::MAX, u64::MAX)) {
+                assert_eq!(from, until, "{task:?}: {:?}", self.visible);
+                until = to;
+            }
+            assert_eq!(until, total, "{task:?}: {:?}", self.visible);
+        }
     }
 
     fn deliver_from_coordinator(&mut self) {
@@ -428,7 +500,12 @@ fn may_come_twice(event: &JobMasterEvent) -> bool {
     match event {
         JobMasterEvent::Start | JobMasterEvent::Timer { .. } => true,
         JobMasterEvent::TaskManager { .. } => true,
-        JobMasterEvent::Coordinator(_) | JobMasterEvent::ResourceManager(_) | JobMasterEvent::CancelRequested => false,
+        JobMasterEvent::MetadataWritten { .. } | JobMasterEvent::Removed { .. } => true,
+        JobMasterEvent::Coordinator(_)
+        | JobMasterEvent::ResourceManager(_)
+        | JobMasterEvent::TriggerCheckpoint { .. }
+        | JobMasterEvent::TriggerSavepoint { .. }
+        | JobMasterEvent::CancelRequested => false,
     }
 }
 
@@ -452,12 +529,90 @@ impl TaskManager {
         }
     }
 
-    fn report(&mut self, of: u32, task: TaskId, state: ExecutionState) {
-        if let Some(worker) = self.workers.get_mut(&of) {
-            worker.tasks.insert(task, state);
-            self.outbox.push_back(changes(of, &[(task, state)]));
+    /// A task enters a state; how much it has processed, unless it had finished before.
+    fn report(&mut self, of: u32, task: TaskId, state: ExecutionState) -> Option<u64> {
+        let worker = self.workers.get_mut(&of)?;
+        worker.tasks.insert(task, state);
+        let count = worker.counts.entry(task).or_default();
+        let committables = if state == ExecutionState::Finished { count.hand_over(task) } else { Vec::new() };
+        let failure = (state == ExecutionState::Failed).then(|| TaskFailure::new(FailureKind::Panic, "boom"));
+        let changes = vec![TaskChange { task, state, failure, committables }];
+        self.outbox.push_back(FromTaskManager::TasksChanged { deployment: deployment(of), changes });
+        (!count.finished).then_some(count.processed)
+    }
+
+    /// A task works, unless it had finished before.
+    fn process(&mut self, of: u32, task: TaskId) {
+        let count = self.workers.get_mut(&of).map(|worker| worker.counts.entry(task).or_default());
+        if let Some(count) = count.filter(|count| !count.finished) {
+            count.processed += 1;
         }
     }
+
+    /// The running tasks of a worker take part in a checkpoint, or do not.
+    fn snapshot(&mut self, of: u32, checkpoint: u64, bad: bool) {
+        let Some(worker) = self.workers.get_mut(&of) else { return };
+        let deployment = deployment(of);
+        for (&task, _) in worker.tasks.iter().filter(|(_, state)| **state == ExecutionState::Running) {
+            let count = worker.counts.entry(task).or_default();
+            let committables = count.hand_over(task);
+            self.outbox.push_back(if bad {
+                let (cause, reason) = (DeclineCause::Failed, "disk full".to_owned());
+                let decline = Box::new(CheckpointDecline { checkpoint, task, cause, reason, committables });
+                FromTaskManager::CheckpointDeclined { deployment, decline }
+            } else {
+                let (snapshot, metrics) = (count.snapshot(task), SnapshotMetrics::default());
+                let acknowledgement =
+                    Box::new(CheckpointAcknowledgement { checkpoint, task, snapshot, committables, metrics });
+                FromTaskManager::CheckpointAcknowledged { deployment, acknowledgement }
+            });
+        }
+    }
+}
+
+impl Count {
+    fn hand_over(&mut self, task: TaskId) -> Vec<Committable> {
+        let from = std::mem::replace(&mut self.handed, self.processed);
+        let payload = [u64::from(task.subtask), from, self.processed].map(u64::to_le_bytes).concat();
+        if from < self.processed { vec![Committable { node: task.vertex, payload }] } else { Vec::new() }
+    }
+
+    fn snapshot(&self, task: TaskId) -> Vec<u8> {
+        let list = ListSnapshot {
+            name: "count".to_owned(),
+            schema: Schema::Unsigned(64),
+            redistribution: Redistribution::Split,
+            lengths: vec![8],
+            location: Location::Inline(self.processed.to_le_bytes().to_vec()),
+            items: 0..1,
+        };
+        let operator = weir_model::OperatorId::from_seed(format!("V{}.0", task.vertex).as_bytes());
+        let operators = vec![OperatorSnapshot { operator, tables: Vec::new(), lists: vec![list] }];
+        TaskSnapshot { operators, finished: self.finished }.encode()
+    }
+}
+
+/// What a task begins with.
+fn restored(snapshot: &[u8]) -> Count {
+    let snapshot = TaskSnapshot::decode(snapshot).unwrap();
+    let list = snapshot.operators.iter().flat_map(|operator| &operator.lists).next();
+    let processed = list.map_or(0, |list| match &list.location {
+        Location::Inline(bytes) => u64::from_le_bytes(bytes[..].try_into().unwrap()),
+        Location::File(_) => unreachable!("nothing is written to files"),
+    });
+    Count { processed, handed: processed, finished: snapshot.finished }
+}
+
+/// A job with checkpoints every two seconds.
+fn checkpointed(graph: weir_model::JobGraph) -> crate::JobSpec {
+    let checkpointing = CheckpointOptions {
+        interval: Some(Duration::from_secs(2)),
+        timeout: Duration::from_secs(20),
+        directory: Some("file:///checkpoints".to_owned()),
+        tolerable_failures: Some(2),
+        ..CheckpointOptions::default()
+    };
+    crate::JobSpec { checkpointing, ..spec(graph) }
 }
 
 fn ended(of: u32) -> FromTaskManager {
