@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use weir_model::{KeyGroup, KeyGroups, OperatorId};
 
 use crate::{
-    CheckpointJob, CheckpointMetadata, FileSlice, JobVertexState, ListSnapshot, Location, OperatorMetadata,
+    CheckpointJob, CheckpointMetadata, FileSlice, IN_FLIGHT, JobVertexState, ListSnapshot, Location, OperatorMetadata,
     OperatorSnapshot, Redistribution, SubtaskState, TableSnapshot, TaskSnapshot,
 };
 
@@ -47,6 +47,19 @@ pub enum AssignError {
     NotRestored {
         /// The operator as people know it.
         operator: String,
+    },
+    /// There are records in flight, and another number of subtasks.
+    #[error(
+        "records were in flight to {operator}, which had {found} subtasks and has {expected} now; only the same number can restore \
+         them: take a savepoint or an aligned checkpoint before its parallelism changes"
+    )]
+    InFlight {
+        /// The operator as people know it.
+        operator: String,
+        /// As written.
+        found: u32,
+        /// The job's.
+        expected: u32,
     },
     /// The metadata contradicts itself.
     #[error("the state of {operator} is damaged: {problem}")]
@@ -139,6 +152,10 @@ fn check(vertex: &JobVertexState, state: &OperatorMetadata) -> Result<(), Assign
             }
         }
         for list in &subtask.lists {
+            if list.name.starts_with(IN_FLIGHT) && vertex.parallelism != state.parallelism {
+                let (found, expected) = (state.parallelism, vertex.parallelism);
+                return Err(AssignError::InFlight { operator: state.label(), found, expected });
+            }
             if list.items.start > list.items.end || list.items.end as usize > list.lengths.len() {
                 let (items, count) = (&list.items, list.lengths.len());
                 return Err(damaged(format!(

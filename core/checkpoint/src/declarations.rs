@@ -11,7 +11,7 @@ use crate::assign::non_restored;
 use crate::codec::{Reader, Writer, read_kind, read_redistribution, read_schema, write_schema};
 use crate::metadata::operator_label;
 use crate::{
-    AssignError, CheckpointMetadata, Column, DecodeError, Incompatible, ListSnapshot, OperatorMetadata, Redistribution,
+    AssignError, CheckpointMetadata, Column, DecodeError, IN_FLIGHT, Incompatible, ListSnapshot, OperatorMetadata, Redistribution,
     Schema, StateKind, TableSnapshot, migration,
 };
 
@@ -145,6 +145,10 @@ impl OperatorDeclaration {
             }
         }
         for (name, list) in lists {
+            // Records in flight are nobody's state; the task they were on their way to looks at them.
+            if name.starts_with(IN_FLIGHT) {
+                continue;
+            }
             match self.lists.iter().find(|declared| declared.name == *name) {
                 Some(declared) => self.check_list(list, declared)?,
                 None => left(name),

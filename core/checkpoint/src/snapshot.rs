@@ -88,6 +88,10 @@ pub struct GroupSlice {
     pub location: Location,
 }
 
+/// How the names of lists begin that hold records in flight, which barriers have overtaken: the number of the task's input follows. The
+/// operator they belong to is the first of its task. Only the subtask that wrote such a list can do something with it.
+pub const IN_FLIGHT: &str = "in-flight-";
+
 /// Items that are no rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListSnapshot {

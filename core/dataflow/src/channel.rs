@@ -9,12 +9,17 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::element::{Control, Element};
+use crate::element::{Barrier, Control, Element};
 use crate::failure::{FailureKind, TaskError};
 use crate::gate::{GateAction, GateState};
+use crate::in_flight::{InFlight, Overtaken, Overtaking, Recording};
 use crate::net::RemoteChannel;
 use crate::record::Record;
 use crate::task::{TaskShared, Waiting};
+
+/// How many batches more than it has room for a channel takes of a producer that is to come to its barrier soon: otherwise a barrier
+/// could not overtake what its own task is waiting to send.
+pub(crate) const OVERDRAFT: u32 = 16;
 
 /// Returns credit to a producer in another process.
 pub trait CreditReturn: Send + Sync {
@@ -56,6 +61,10 @@ struct InboxState<T> {
     ready: VecDeque<u32>,
     /// Set when the consumer is gone: what arrives is dropped.
     closed: bool,
+    /// What the checkpoint under way takes of the data in flight.
+    recording: Option<Recording>,
+    /// The newest barrier that overtakes and has arrived.
+    announced: Option<Barrier>,
 }
 
 /// The consumer side of all channels of one input of one subtask.
@@ -71,7 +80,7 @@ impl<T> fmt::Debug for Inbox<T> {
     }
 }
 
-impl<T: Send + 'static> Inbox<T> {
+impl<T: Record> Inbox<T> {
     /// An inbox of `channels` channels that each hold up to `capacity` batches; `consumer` is woken when something arrives.
     pub fn new(channels: usize, capacity: usize, consumer: Arc<TaskShared>) -> Arc<Inbox<T>> {
         let channel = || ChannelState {
@@ -83,7 +92,8 @@ impl<T: Send + 'static> Inbox<T> {
             lost: None,
         };
         let channels = (0..channels).map(|_| channel()).collect();
-        let state = InboxState { channels, ready: VecDeque::new(), closed: false };
+        let state =
+            InboxState { channels, ready: VecDeque::new(), closed: false, recording: None, announced: None };
         Arc::new(Inbox { state: Mutex::new(state), capacity: capacity.max(1), consumer })
     }
 
@@ -110,18 +120,27 @@ impl<T: Send + 'static> Inbox<T> {
             return Ok(Sent { spare: Vec::new(), announced: true });
         }
         let slot = &mut state.channels[channel as usize];
-        if slot.queue.len() >= self.capacity {
+        if slot.queue.len() >= self.capacity && !self.takes_more(slot.queue.len(), &element, producer) {
             slot.waiting = Some(producer.clone());
             return Err(element);
         }
         let spare = slot.spare.pop().unwrap_or_default();
         let announced = announce == Announce::Now || slot.queue.len() + 1 >= self.worth_waking();
-        state.enqueue(channel, element);
+        let urgent = state.enqueue(channel, element);
         drop(guard);
-        if announced {
+        if urgent {
+            self.consumer.hurry_now();
+        } else if announced {
             self.consumer.wake();
         }
         Ok(Sent { spare, announced })
+    }
+
+    /// Whether a full channel takes the element of a producer that must not wait now.
+    #[cold]
+    fn takes_more(&self, queued: usize, element: &Element<T>, producer: &TaskShared) -> bool {
+        let control = matches!(element, Element::Control(_));
+        (control || queued < self.capacity + OVERDRAFT as usize) && producer.may_overdraw()
     }
 
     /// Batches in a channel that a consumer is woken for although their producer is about to send more. A consumer that is
@@ -199,18 +218,31 @@ impl<T: Send + 'static> Inbox<T> {
     }
 }
 
-impl<T> InboxState<T> {
-    fn enqueue(&mut self, channel: u32, element: Element<T>) {
+impl<T: Record> InboxState<T> {
+    /// Queues an element. Whether the consumer should look up from its records because of it.
+    fn enqueue(&mut self, channel: u32, element: Element<T>) -> bool {
+        let mut urgent = false;
+        if let Element::Control(Control::Barrier(barrier)) = element
+            && barrier.overtakes()
+            && self.announced.is_none_or(|announced| announced.checkpoint < barrier.checkpoint)
+        {
+            self.announced = Some(barrier);
+            urgent = true;
+        }
+        if let Some(recording) = &mut self.recording {
+            urgent |= recording.on_arrival(channel, &element);
+        }
         let slot = &mut self.channels[channel as usize];
         let was_empty = slot.queue.is_empty();
         slot.queue.push_back(element);
         if was_empty && !slot.blocked {
             self.ready.push_back(channel);
         }
+        urgent
     }
 }
 
-impl<T: Send + 'static> RemoteInbox for Inbox<T> {
+impl<T: Record> RemoteInbox for Inbox<T> {
     fn deliver(&self, channel: u32, element: RemoteElement) {
         let element = match element {
             RemoteElement::Batch(batch) => Element::Encoded(batch),
@@ -226,9 +258,13 @@ impl<T: Send + 'static> RemoteInbox for Inbox<T> {
             }
             return;
         }
-        state.enqueue(channel, element);
+        let urgent = state.enqueue(channel, element);
         drop(state);
-        self.consumer.wake();
+        if urgent {
+            self.consumer.hurry_now();
+        } else {
+            self.consumer.wake();
+        }
     }
 
     fn producer_lost(&self, channel: u32, reason: String) {
@@ -281,7 +317,7 @@ pub enum GateEvent<T> {
 
 /// The consumer's handle to one input: reads elements in arrival order, round robin over its channels.
 #[derive(Debug)]
-pub struct Gate<T: Send + 'static> {
+pub struct Gate<T: Record> {
     inbox: Arc<Inbox<T>>,
     state: GateState,
     at_least_once: bool,
@@ -292,9 +328,17 @@ pub struct Gate<T: Send + 'static> {
     recycle: Option<(u32, Vec<T>)>,
     /// What else the last control element meant.
     follow_up: Option<GateAction>,
+    /// The channel of the batch that was handed out last.
+    current: u32,
+    /// Batches to be handed out before anything else, with their channels.
+    front: VecDeque<(u32, Element<T>)>,
+    /// Bytes handed out since the first barrier of the checkpoint under way; `None` while there is none.
+    processing: Option<u64>,
+    /// Bytes handed out during the last alignment.
+    processed: u64,
 }
 
-impl<T: Send + 'static> Gate<T> {
+impl<T: Record> Gate<T> {
     /// The gate over `inbox`. `at_least_once`: whether channels are read on while others still owe a barrier.
     pub fn new(inbox: Arc<Inbox<T>>, at_least_once: bool) -> Gate<T> {
         let channels = inbox.lock().channels.len();
@@ -306,13 +350,38 @@ impl<T: Send + 'static> Gate<T> {
             follow_up: None,
             aligning_since: None,
             alignment: Duration::ZERO,
+            current: 0,
+            front: VecDeque::new(),
+            processing: None,
+            processed: 0,
         }
+    }
+
+    /// Hands out `records` before anything else: they were in flight in the checkpoint the task begins with.
+    pub(crate) fn begin_with(&mut self, records: Vec<T>) {
+        // Behind a barrier of the first channel there is nothing when the task begins, so they may pass for its own.
+        const BATCH: usize = 1024;
+        let mut records = records.into_iter().peekable();
+        while records.peek().is_some() {
+            self.front.push_back((0, Element::Batch(records.by_ref().take(BATCH).collect())));
+        }
+    }
+
+    /// Takes back what is left of the batch that was handed out last; it comes next again.
+    pub(crate) fn put_back(&mut self, rest: Element<T>) {
+        if let Some(processing) = &mut self.processing {
+            *processing = processing.saturating_sub(bytes_of(&rest));
+        }
+        self.front.push_front((self.current, rest));
     }
 
     /// The next thing to do; never waits.
     pub fn poll(&mut self) -> Result<GateEvent<T>, TaskError> {
         if let Some(action) = self.follow_up.take().filter(|action| *action != GateAction::None) {
             return Ok(GateEvent::Action(action));
+        }
+        if let Some((channel, element)) = self.front.pop_front() {
+            return Ok(self.hand_out(channel, element));
         }
         loop {
             let (channel, element) = match self.inbox.poll(self.recycle.take()) {
@@ -321,21 +390,23 @@ impl<T: Send + 'static> Gate<T> {
                 Poll::Element(channel, element) => (channel, element),
             };
             match element {
-                Element::Batch(batch) => return Ok(GateEvent::Batch(channel, batch)),
-                Element::Encoded(batch) => return Ok(GateEvent::Encoded(batch)),
+                Element::Batch(_) | Element::Encoded(_) => return Ok(self.hand_out(channel, element)),
                 Element::Control(control) => match self.state.on_control(channel as usize, control) {
                     GateAction::None => {}
                     GateAction::Block => {
                         self.aligning_since.get_or_insert_with(Instant::now);
+                        self.processing.get_or_insert(0);
                         self.block(channel);
                     }
                     GateAction::BlockAnew => {
                         self.aligning_since = Some(Instant::now());
+                        self.processing = Some(0);
                         self.inbox.unblock_all();
                         self.block(channel);
                     }
                     GateAction::Aligned(barrier) => {
                         self.alignment = self.aligning_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+                        self.processed = self.processing.take().unwrap_or(0);
                         self.inbox.unblock_all();
                         self.follow_up = Some(self.state.advance());
                         return Ok(GateEvent::Action(GateAction::Aligned(barrier)));
@@ -343,6 +414,19 @@ impl<T: Send + 'static> Gate<T> {
                     action => return Ok(GateEvent::Action(action)),
                 },
             }
+        }
+    }
+
+    #[inline]
+    fn hand_out(&mut self, channel: u32, element: Element<T>) -> GateEvent<T> {
+        self.current = channel;
+        if let Some(processing) = &mut self.processing {
+            *processing += bytes_of(&element);
+        }
+        match element {
+            Element::Batch(batch) => GateEvent::Batch(channel, batch),
+            Element::Encoded(batch) => GateEvent::Encoded(batch),
+            Element::Control(_) => unreachable!("controls are the gate's own business"),
         }
     }
 
@@ -355,6 +439,11 @@ impl<T: Send + 'static> Gate<T> {
     /// How long the barriers of the last checkpoint took from the first to the last channel.
     pub fn alignment(&self) -> Duration {
         self.alignment
+    }
+
+    /// Bytes handed out meanwhile.
+    pub fn processed(&self) -> u64 {
+        self.processed
     }
 
     /// Gives an emptied batch back to its producer.
@@ -374,7 +463,91 @@ impl<T: Send + 'static> Gate<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Gate<T> {
+/// The encoded length of what is in a batch.
+#[cold]
+fn bytes_of<T: Record>(element: &Element<T>) -> u64 {
+    match element {
+        Element::Batch(records) => match T::FIXED_LEN {
+            Some(length) => (records.len() * length) as u64,
+            None => records.iter().map(|record| record.encoded_len() as u64).sum(),
+        },
+        Element::Encoded(batch) => batch.bytes.len() as u64,
+        Element::Control(_) => 0,
+    }
+}
+
+impl<T: Record> Overtaken for Gate<T> {
+    fn announced(&self) -> Option<Barrier> {
+        self.inbox.lock().announced
+    }
+
+    fn may_overtake(&self, checkpoint: u64) -> bool {
+        self.state.may_overtake(checkpoint)
+    }
+
+    fn overtake(&mut self, checkpoint: u64) -> Overtaking {
+        let mut recording = Recording::new(checkpoint, self.state.overtake(checkpoint));
+        for (channel, element) in &self.front {
+            recording.on_arrival(*channel, element);
+        }
+        let mut guard = self.inbox.lock();
+        for (channel, slot) in (0..).zip(&guard.channels) {
+            for element in &slot.queue {
+                recording.on_arrival(channel, element);
+            }
+        }
+        guard.recording = Some(recording);
+        drop(guard);
+        self.inbox.unblock_all();
+        self.processing.get_or_insert(0);
+        Overtaking { since: self.aligning_since.take(), records: true }
+    }
+
+    fn take_recorded(&mut self) -> Result<Option<InFlight>, TaskError> {
+        let Some(recording) = self.inbox.lock().recording.take_if(|recording| recording.is_complete()) else {
+            return Ok(None);
+        };
+        let processed = self.processing.take().unwrap_or(0);
+        recording.into_data::<T>(processed).map(Some)
+    }
+
+    fn give_up(&mut self, checkpoint: u64) {
+        if self.inbox.lock().recording.take_if(|recording| recording.checkpoint() == checkpoint).is_some() {
+            self.processing = None;
+        }
+        if self.state.give_up(checkpoint) {
+            self.aligning_since = None;
+            self.processing = None;
+            self.inbox.unblock_all();
+        }
+    }
+}
+
+/// The merged inputs of a task; there is nothing in flight between them and their gates.
+impl Overtaken for GateState {
+    fn announced(&self) -> Option<Barrier> {
+        None
+    }
+
+    fn may_overtake(&self, checkpoint: u64) -> bool {
+        self.may_overtake(checkpoint)
+    }
+
+    fn overtake(&mut self, checkpoint: u64) -> Overtaking {
+        self.overtake(checkpoint);
+        Overtaking { since: None, records: false }
+    }
+
+    fn take_recorded(&mut self) -> Result<Option<InFlight>, TaskError> {
+        Ok(None)
+    }
+
+    fn give_up(&mut self, checkpoint: u64) {
+        self.give_up(checkpoint);
+    }
+}
+
+impl<T: Record> Drop for Gate<T> {
     fn drop(&mut self) {
         self.inbox.close();
     }
@@ -457,7 +630,7 @@ impl<T: Record> ChannelWriter<T> {
     }
 }
 
-fn send_local<T: Send + 'static>(
+fn send_local<T: Record>(
     inbox: &Inbox<T>,
     channel: u32,
     mut element: Element<T>,

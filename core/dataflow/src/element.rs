@@ -50,3 +50,10 @@ pub struct Barrier {
     /// What the checkpoint is taken for.
     pub kind: CheckpointKind,
 }
+
+impl Barrier {
+    /// Whether it overtakes the data before it, which becomes part of the checkpoint. Savepoints never do.
+    pub fn overtakes(&self) -> bool {
+        !self.aligned && !self.kind.is_savepoint()
+    }
+}

@@ -43,6 +43,10 @@ pub struct GateState {
     open: usize,
     aligning: Option<Barrier>,
     arrived: usize,
+    /// The last checkpoint whose barrier went on; later ones of it and of older ones mean nothing.
+    passed: u64,
+    /// The last checkpoint of which nothing will become; its barriers mean nothing either.
+    given_up: u64,
 }
 
 impl GateState {
@@ -56,6 +60,8 @@ impl GateState {
             open: channels,
             aligning: None,
             arrived: 0,
+            passed: 0,
+            given_up: 0,
         }
     }
 
@@ -113,7 +119,39 @@ impl GateState {
         }
     }
 
+    /// Whether a barrier waits for channels that owe it.
+    pub fn is_aligning(&self) -> bool {
+        self.aligning.is_some()
+    }
+
+    /// Whether the task's state is still one of this checkpoint: no channel that delivered its barrier was read further.
+    pub fn may_overtake(&self, checkpoint: u64) -> bool {
+        self.passed <= checkpoint
+            && self.given_up != checkpoint
+            && self.aligning.is_none_or(|aligning| aligning.checkpoint <= checkpoint)
+    }
+
+    /// The barrier of a checkpoint goes on although channels owe it: all blocked channels may be read again. Returns, by channel,
+    /// which still owe it: what they deliver until then is part of the checkpoint. Only if [`may_overtake`](Self::may_overtake).
+    pub fn overtake(&mut self, checkpoint: u64) -> Vec<bool> {
+        debug_assert!(self.may_overtake(checkpoint));
+        let passed = self.passed == checkpoint;
+        let aligning = self.aligning.is_some_and(|aligning| aligning.checkpoint == checkpoint);
+        self.aligning = None;
+        self.passed = checkpoint;
+        self.channels.iter().map(|c| !(passed || c.ended || (aligning && c.barrier))).collect()
+    }
+
+    /// Nothing will become of a checkpoint. Whether it was being aligned: all blocked channels may be read again.
+    pub fn give_up(&mut self, checkpoint: u64) -> bool {
+        self.given_up = self.given_up.max(checkpoint);
+        self.aligning.take_if(|aligning| aligning.checkpoint == checkpoint).is_some()
+    }
+
     fn on_barrier(&mut self, channel: usize, barrier: Barrier) -> GateAction {
+        if barrier.checkpoint <= self.passed || barrier.checkpoint == self.given_up {
+            return GateAction::None;
+        }
         let gives_up = self.aligning.is_some_and(|current| current.checkpoint < barrier.checkpoint);
         match self.aligning {
             Some(current) if barrier.checkpoint < current.checkpoint => return GateAction::None,
@@ -140,6 +178,7 @@ impl GateState {
         let delivered = self.channels.iter().filter(|c| c.barrier || c.ended).count();
         (delivered == self.channels.len() && self.arrived > 0).then(|| {
             self.aligning = None;
+            self.passed = barrier.checkpoint;
             GateAction::Aligned(barrier)
         })
     }
@@ -242,5 +281,45 @@ mod tests {
         assert!(!gate.is_ended());
         gate.on_control(0, Control::End);
         assert!(gate.is_ended());
+    }
+
+    #[test]
+    fn a_barrier_that_overtakes_leaves_the_channels_that_owe_it() {
+        let mut gate = GateState::new(4);
+        gate.on_control(0, Control::End);
+        assert_eq!(gate.on_control(1, barrier(1)), GateAction::Block);
+        assert!(gate.may_overtake(1));
+        assert_eq!(gate.overtake(1), [false, false, true, true]);
+        assert!(!gate.is_aligning(), "what was blocked is read again");
+        assert_eq!(gate.on_control(2, barrier(1)), GateAction::None, "it has gone on already");
+        // The next one aligns, although a channel still owes the one before.
+        assert_eq!(gate.on_control(2, barrier(2)), GateAction::Block);
+        assert_eq!(gate.on_control(1, barrier(2)), GateAction::Block);
+        assert_eq!(gate.on_control(3, barrier(1)), GateAction::None);
+        assert!(matches!(gate.on_control(3, barrier(2)), GateAction::Aligned(_)));
+    }
+
+    #[test]
+    fn no_barrier_overtakes_what_was_read_behind_it() {
+        let mut gate = GateState::new(2);
+        gate.on_control(0, barrier(1));
+        gate.on_control(1, barrier(2));
+        assert!(!gate.may_overtake(1), "the first channel goes on behind barrier 1 while 2 is aligned");
+        assert!(gate.may_overtake(2));
+        gate.on_control(0, barrier(2));
+        assert!(!gate.may_overtake(1));
+        assert_eq!(gate.overtake(2), [false, false], "a gate that has passed it owes nothing");
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_given_up_blocks_nothing_before_or_after() {
+        let mut gate = GateState::new(2);
+        gate.on_control(0, barrier(1));
+        assert!(gate.give_up(1));
+        assert!(!gate.may_overtake(1));
+        assert_eq!(gate.on_control(1, barrier(1)), GateAction::None);
+        assert_eq!(gate.on_control(1, barrier(2)), GateAction::Block);
+        assert!(!gate.give_up(1), "another one is being aligned");
+        assert!(matches!(gate.on_control(0, barrier(2)), GateAction::Aligned(_)));
     }
 }

@@ -10,13 +10,14 @@ use weir_model::CheckpointKind;
 
 use crate::channel::{Gate, GateEvent};
 use crate::declaration::{ChainState, OperatorState};
-use crate::element::{Barrier, Control, EventTime};
+use crate::element::{Barrier, Control, Element, EncodedBatch, EventTime};
 use crate::failure::{FailureKind, OperatorGuard, TaskError};
 use crate::gate::{GateAction, GateState};
+use crate::in_flight::{Overtaken, damaged};
 use crate::operator::{Chain, CoOperator, Collector, Flush, OperatorContext, Pulse, Stage};
 use crate::plan::TaskContext;
 use crate::record::{Decoder, Record};
-use crate::snapshot::{Progress, SnapshotBuilder, TaskCheckpoints, end_of_time};
+use crate::snapshot::{Progress, Released, SnapshotBuilder, TaskCheckpoints, end_of_time};
 use crate::source::{
     NextSplit, ReaderContext, ReaderStatus, ReaderWaker, Source, SourceReader, SplitAnswer, decode_split,
 };
@@ -68,6 +69,7 @@ impl<S: Source> Chain for SourceHead<S> {
         if task.had_finished() {
             return down.close(task);
         }
+        task.check_in_flight(0)?;
         down.open(task)?;
         let shared = task.shared().clone();
         let reader = self.guarded(|source| {
@@ -329,11 +331,13 @@ impl<T: Record> Chain for Input<T> {
         if task.had_finished() {
             return down.close(task);
         }
+        task.check_in_flight(1)?;
         down.open(task)?;
         task.report_running();
         let shared = task.shared().clone();
         let mut pulse = Pulse::new(task);
         let mut checkpoints = TaskCheckpoints::new(task);
+        gate.begin_with(task.restored_in_flight(0)?);
         loop {
             shared.check_canceled()?;
             if checkpoints.read_mail(&mut down)? == Progress::Stop {
@@ -345,19 +349,21 @@ impl<T: Record> Chain for Input<T> {
                 checkpoints.idle(None, &mut down)?;
                 continue;
             }
+            checkpoints.look(&mut [&mut gate], &mut down)?;
             match gate.poll()? {
                 GateEvent::Empty => {
                     pulse.on_idle(|why| down.flush(why));
                     checkpoints.idle(None, &mut down)?;
                 }
                 GateEvent::Action(GateAction::End) => {
+                    checkpoints.take_recorded(&mut [&mut gate])?;
                     if checkpoints.finish(&mut down)? {
                         down.control(Control::End);
                     }
                     return Ok(());
                 }
                 GateEvent::Action(GateAction::Aligned(barrier)) => {
-                    checkpoints.barrier(barrier, gate.alignment(), &mut down);
+                    checkpoints.aligned(barrier, gate.alignment(), gate.processed(), &mut down);
                 }
                 GateEvent::Action(action) => pass_on(action, &mut down),
                 event => {
@@ -383,7 +389,6 @@ fn feed<T: Record, S>(
 ) -> Result<(), TaskError> {
     match event {
         GateEvent::Batch(channel, mut batch) => {
-            pulse.task().metrics().add_records_in(batch.len() as u64);
             let mut records = batch.drain(..);
             // In blocks, so that the loop over cheap records does nothing else.
             while records.len() > 0 {
@@ -391,28 +396,37 @@ fn feed<T: Record, S>(
                 for record in records.by_ref().take(block as usize) {
                     push(stage, record);
                 }
+                pulse.task().metrics().add_records_in(block);
                 pulse.on_records(block, |why| flush(stage, why));
+                if pulse.task().is_urgent() && records.len() > 0 {
+                    gate.put_back(Element::Batch(records.by_ref().collect()));
+                }
             }
             drop(records);
             gate.recycle(channel, batch);
         }
         GateEvent::Encoded(batch) => {
-            pulse.task().metrics().add_records_in(u64::from(batch.records));
-            pulse.task().metrics().add_bytes_in(batch.bytes.len() as u64);
             let mut decoder = Decoder::new(&batch.bytes);
-            for _ in 0..batch.records {
-                push(stage, T::decode(&mut decoder).map_err(damaged)?);
-                pulse.on_record(|why| flush(stage, why));
+            let mut left = batch.records;
+            while left > 0 {
+                let block = pulse.until_look().min(u64::from(left));
+                for _ in 0..block {
+                    push(stage, T::decode(&mut decoder).map_err(damaged)?);
+                }
+                left -= block as u32;
+                pulse.task().metrics().add_records_in(block);
+                pulse.on_records(block, |why| flush(stage, why));
+                if pulse.task().is_urgent() && left > 0 {
+                    let rest = EncodedBatch { bytes: decoder.rest().to_vec(), records: left };
+                    gate.put_back(Element::Encoded(rest));
+                    break;
+                }
             }
+            pulse.task().metrics().add_bytes_in(decoder.offset() as u64);
         }
         GateEvent::Action(_) | GateEvent::Empty => {}
     }
     Ok(())
-}
-
-#[cold]
-fn damaged(error: crate::record::DecodeError) -> TaskError {
-    TaskError::failed(FailureKind::Network, format!("a batch from another worker cannot be decoded: {error}"))
 }
 
 /// Passes a gate's decision down the chain.
@@ -457,6 +471,7 @@ impl<A: Record, B: Record, Op: CoOperator<A, B>> Chain for CoInput<A, B, Op> {
         if task.had_finished() {
             return stage.close(task);
         }
+        task.check_in_flight(2)?;
         stage.open(task)?;
         task.report_running();
         CoRun::new(task, stage).feed_both(first, second)
@@ -577,6 +592,8 @@ struct CoRun<'t, S> {
     /// An input that delivered a barrier is not read until the other one has.
     blocked: [bool; 2],
     blocked_since: Option<Instant>,
+    /// Bytes that inputs processed while they aligned the checkpoint that blocks them.
+    processed: u64,
 }
 
 impl<'t, A, B, Op, D> CoRun<'t, CoStage<A, B, Op, D>>
@@ -595,11 +612,14 @@ where
             both: GateState::new(2),
             blocked: [false; 2],
             blocked_since: None,
+            processed: 0,
         }
     }
 
     fn feed_both(mut self, mut first: Gate<A>, mut second: Gate<B>) -> Result<(), TaskError> {
         let shared = self.task.shared().clone();
+        first.begin_with(self.task.restored_in_flight(0)?);
+        second.begin_with(self.task.restored_in_flight(1)?);
         loop {
             shared.check_canceled()?;
             if self.checkpoints.read_mail(&mut self.stage)? == Progress::Stop {
@@ -610,11 +630,16 @@ where
                 self.checkpoints.idle(None, &mut self.stage)?;
                 continue;
             }
+            let inputs: &mut [&mut dyn Overtaken] = &mut [&mut first, &mut second, &mut self.both];
+            if let Some(Released) = self.checkpoints.look(inputs, &mut self.stage)? {
+                self.release();
+            }
             let ended = |op: &mut Op, down: &mut D| op.first_ended(down);
             let a = self.feed_one(0, &mut first, ended, |op, record, down| op.first(record, down))?;
             let ended = |op: &mut Op, down: &mut D| op.second_ended(down);
             let b = self.feed_one(1, &mut second, ended, |op, record, down| op.second(record, down))?;
             if matches!(a, Fed::Ended) || matches!(b, Fed::Ended) {
+                self.checkpoints.take_recorded(&mut [&mut first, &mut second])?;
                 if self.checkpoints.finish(&mut self.stage)? {
                     self.stage.control(Control::End);
                 }
@@ -648,7 +673,7 @@ where
                 if action == GateAction::End {
                     self.stage.guarded(|op, down| ended(op, down));
                 }
-                self.merge(input, action, gate.alignment());
+                self.merge(input, action, gate.alignment(), gate.processed());
             }
             event => {
                 let CoRun { stage, pulse, .. } = self;
@@ -672,7 +697,16 @@ where
         }
     }
 
-    fn merge(&mut self, input: usize, action: GateAction, alignment: Duration) {
+    /// The inputs may be read again, unless another checkpoint is being aligned.
+    fn release(&mut self) {
+        if !self.both.is_aligning() {
+            self.blocked = [false; 2];
+            self.blocked_since = None;
+            self.processed = 0;
+        }
+    }
+
+    fn merge(&mut self, input: usize, action: GateAction, alignment: Duration, processed: u64) {
         let control = match action {
             GateAction::Watermark(time) => Control::Watermark(time),
             GateAction::Idle(idle) => Control::Idle(idle),
@@ -685,18 +719,21 @@ where
             GateAction::Aligned(barrier) => {
                 self.blocked = [false; 2];
                 let waited = self.blocked_since.take().map_or(Duration::ZERO, |since| since.elapsed());
-                self.checkpoints.barrier(barrier, alignment + waited, &mut self.stage);
+                let processed = std::mem::take(&mut self.processed) + processed;
+                self.checkpoints.aligned(barrier, alignment + waited, processed, &mut self.stage);
                 let action = self.both.advance();
                 self.settle(action);
             }
             GateAction::Block => {
                 self.blocked_since.get_or_insert_with(Instant::now);
                 self.blocked[input] = wait;
+                self.processed += processed;
             }
             GateAction::BlockAnew => {
                 self.blocked_since = Some(Instant::now());
                 self.blocked = [false; 2];
                 self.blocked[input] = wait;
+                self.processed = processed;
             }
             other => self.settle(other),
         }

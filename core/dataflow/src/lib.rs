@@ -13,6 +13,7 @@ pub mod fabric;
 pub mod failure;
 pub mod gate;
 pub mod head;
+mod in_flight;
 pub mod net;
 pub mod operator;
 pub mod operators;

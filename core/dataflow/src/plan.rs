@@ -11,11 +11,12 @@ use weir_model::{JobGraph, KeyGroups, OperatorId};
 use crate::channel::{ChannelWriter, Gate};
 use crate::declaration::OperatorState;
 use crate::exchange::PartitionContext;
+use crate::failure::TaskError;
 use crate::fabric::ChannelOptions;
 use crate::operator::VertexBody;
 use crate::record::Record;
 use crate::sink::ErasedSink;
-use crate::snapshot::RestoredTask;
+use crate::snapshot::{RestoredTask, in_flight_list};
 use crate::source::ErasedSource;
 use crate::task::{TaskId, TaskShared};
 use crate::worker::WorkerRuntime;
@@ -205,6 +206,20 @@ impl TaskContext {
     /// The id of the operator at this node.
     pub(crate) fn operator_id(&self, node: u32) -> OperatorId {
         self.runtime.plan().operator_ids[node as usize]
+    }
+
+    /// The records that were in flight before this input in the checkpoint the task begins with.
+    pub(crate) fn restored_in_flight<T: Record>(&self, input: u32) -> Result<Vec<T>, TaskError> {
+        match (self.restored(), self.runtime.head_operator(self.id())) {
+            (Some(restored), Some(head)) => restored.items(head, &in_flight_list(input)),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Fails if the checkpoint the task begins with holds records in flight that a chain with so many inputs would not read.
+    pub(crate) fn check_in_flight(&self, inputs: u32) -> Result<(), TaskError> {
+        let head = self.runtime.head_operator(self.id());
+        self.restored().map_or(Ok(()), |restored| restored.check_in_flight(head, inputs))
     }
 
     /// The key groups of this vertex.

@@ -8,10 +8,12 @@ mod builder;
 mod checkpoints;
 mod restore;
 mod triggers;
+mod unaligned;
 mod writer;
 
 pub use builder::{OperatorSnapshotter, SnapshotBuilder, TableId, schema_of};
 pub(crate) use checkpoints::{Progress, TaskCheckpoints, end_of_time, millis_now};
 pub use restore::RestoredRows;
-pub(crate) use restore::{Conversion, RestoredTask, unreadable};
+pub(crate) use restore::{Conversion, RestoredTask, in_flight_list, unreadable};
 pub(crate) use triggers::Triggers;
+pub(crate) use unaligned::Released;

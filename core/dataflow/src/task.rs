@@ -103,7 +103,14 @@ pub struct TaskShared {
     waiting: AtomicU8,
     waiting_since: AtomicU64,
     committables: Mutex<Vec<Committable>>,
+    /// From when on the task should look up from its records, on the clock of [`now_nanos`](Self::now_nanos); `u64::MAX`: it need not.
+    urgent_at: AtomicU64,
+    /// Whether a barrier that overtakes data is being passed on. Task thread only.
+    overtaking: AtomicBool,
 }
+
+/// How often a task that waits looks whether it may go on, after the time at which it should have looked up from its records.
+const URGENT_LOOK: Duration = Duration::from_millis(1);
 
 impl TaskShared {
     /// A task that has not started.
@@ -121,6 +128,8 @@ impl TaskShared {
             waiting: AtomicU8::new(0),
             waiting_since: AtomicU64::new(0),
             committables: Mutex::default(),
+            urgent_at: AtomicU64::new(u64::MAX),
+            overtaking: AtomicBool::new(false),
         })
     }
 
@@ -154,6 +163,48 @@ impl TaskShared {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
+    }
+
+    /// From `at` on the task should look up from its records: a barrier may have to overtake them. Any thread.
+    pub(crate) fn hurry(&self, at: Instant) {
+        let at = at.saturating_duration_since(self.origin).as_nanos() as u64 + 1;
+        self.urgent_at.fetch_min(at, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// As [`hurry`](Self::hurry), at once. Any thread.
+    pub(crate) fn hurry_now(&self) {
+        self.urgent_at.fetch_min(0, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// Whether the task should look up from its records now. Costs a load while no checkpoint is under way.
+    #[inline]
+    pub(crate) fn is_urgent(&self) -> bool {
+        let at = self.urgent_at.load(Ordering::Acquire);
+        at != u64::MAX && (at == 0 || at <= self.now_nanos())
+    }
+
+    /// The task looks up: whatever makes it urgent from now on does so anew. Task thread only.
+    pub(crate) fn calm_down(&self) {
+        self.urgent_at.swap(u64::MAX, Ordering::AcqRel);
+    }
+
+    /// Whether a barrier that overtakes data is being passed on. Task thread only.
+    pub(crate) fn set_overtaking(&self, overtaking: bool) {
+        self.overtaking.store(overtaking, Ordering::Relaxed);
+    }
+
+    /// Whether what the task sends may exceed the room its consumers have, so that it comes to its barrier soon. Task thread only.
+    pub(crate) fn may_overdraw(&self) -> bool {
+        self.overtaking.load(Ordering::Relaxed) || self.is_urgent()
+    }
+
+    /// How long until the task should look up from its records.
+    fn until_urgent(&self) -> Option<Duration> {
+        let at = self.urgent_at.load(Ordering::Acquire);
+        let left = || Duration::from_nanos(at.saturating_sub(self.now_nanos()));
+        (at != u64::MAX).then(|| left().max(URGENT_LOOK))
     }
 
     /// Asks the task to stop at its next opportunity. Any thread.
@@ -210,6 +261,7 @@ impl TaskShared {
             return;
         }
         let before = self.now_nanos();
+        let timeout = timeout.into_iter().chain(self.until_urgent()).min();
         self.waiting_since.store(before, Ordering::Relaxed);
         self.waiting.store(waiting as u8, Ordering::Release);
         match timeout {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use weir_checkpoint::TaskSnapshot;
-use weir_model::{CheckpointAcknowledgement, CheckpointDecline, CheckpointTrigger, ExecutionState, Placement};
+use weir_model::{CheckpointAcknowledgement, CheckpointDecline, CheckpointTrigger, ExecutionState, OperatorId, Placement};
 
 use crate::fabric::Fabric;
 use crate::failure::{self, FailureKind, TaskError, TaskFailure};
@@ -112,6 +112,11 @@ impl WorkerRuntime {
 
     pub(crate) fn triggers(&self) -> &Triggers {
         &self.triggers
+    }
+
+    /// The operator at the head of the task's chain: what is in flight before it counts as its state.
+    pub(crate) fn head_operator(&self, task: TaskId) -> Option<OperatorId> {
+        self.plan.graph.vertices[task.vertex as usize].operators.first().map(|operator| operator.id)
     }
 
     pub(crate) fn report(&self, event: WorkerEvent) {
@@ -255,10 +260,13 @@ impl Worker {
     /// A checkpoint begins; those of these tasks that are this worker's begin its barrier. One that has ended declines.
     pub fn trigger_checkpoint(&self, trigger: CheckpointTrigger, tasks: &[TaskId]) {
         let trigger = Arc::new(trigger);
-        self.runtime.triggers.add(trigger.clone());
+        let overtakes_at = self.runtime.triggers.add(trigger.clone());
         let own = self.runtime.fabric.tasks();
         for task in tasks.iter().filter_map(|task| own.get(task)) {
             task.post(Mail::TriggerCheckpoint(trigger.clone()));
+        }
+        if let Some(at) = overtakes_at.filter(|_| !self.runtime.plan.options.at_least_once) {
+            own.values().for_each(|task| task.hurry(at));
         }
     }
 

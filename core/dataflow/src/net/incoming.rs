@@ -1,7 +1,7 @@
 //! The receiving side of a connection: from the socket into the inboxes.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::Interest;
@@ -9,7 +9,7 @@ use tokio::io::Interest;
 use super::connection::{Connection, ReadEnd, THREAD_BUDGET, lock};
 use super::frame::{Frame, FrameError, FrameReader};
 use super::socket;
-use crate::channel::{CreditReturn, RemoteElement, RemoteInbox};
+use crate::channel::{CreditReturn, OVERDRAFT, RemoteElement, RemoteInbox};
 use crate::element::{Control, EncodedBatch};
 
 /// The receiving end of one channel.
@@ -19,8 +19,8 @@ pub(super) struct Incoming {
     inbox: Mutex<Option<Arc<dyn RemoteInbox>>>,
     channel: u32,
     ended: AtomicBool,
-    /// Batches the producer may still send.
-    granted: AtomicU32,
+    /// Batches the producer may still send; below zero when it has overdrawn.
+    granted: AtomicI64,
     /// Batches consumed and not told to the producer yet.
     consumed: AtomicU32,
     /// How many of those make a message. At most half of all credits, so the producer never runs dry while its consumer
@@ -35,7 +35,7 @@ impl Incoming {
             inbox: Mutex::new(Some(inbox)),
             channel,
             ended: AtomicBool::new(false),
-            granted: AtomicU32::new(credits),
+            granted: AtomicI64::new(i64::from(credits)),
             consumed: AtomicU32::new(0),
             worth_a_message: (credits / 2).max(1),
         }
@@ -52,13 +52,13 @@ impl Incoming {
             return None;
         }
         let credits = self.consumed.swap(0, Ordering::Relaxed);
-        self.granted.fetch_add(credits, Ordering::Release);
+        self.granted.fetch_add(i64::from(credits), Ordering::Release);
         (credits > 0).then_some(credits)
     }
 
-    /// Uses up one granted credit; `false` if the producer had none.
+    /// Uses up one granted credit; `false` if the producer had none, and has overdrawn as far as it may.
     fn use_credit(&self) -> bool {
-        let take = |granted: u32| granted.checked_sub(1);
+        let take = |granted: i64| (granted > -i64::from(OVERDRAFT)).then(|| granted - 1);
         self.granted.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
     }
 

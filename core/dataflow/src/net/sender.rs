@@ -1,7 +1,7 @@
 //! The producer's end of a channel to another worker, and the credits that reach it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hashbrown::HashMap;
@@ -10,6 +10,7 @@ use super::ChannelId;
 use super::connection::{Connection, lock};
 use super::frame::FrameError;
 use super::outbox::Lane;
+use crate::channel::OVERDRAFT;
 use crate::element::Control;
 use crate::failure::{FailureKind, TaskError};
 use crate::task::TaskShared;
@@ -17,19 +18,20 @@ use crate::task::TaskShared;
 /// How many batches a producer may send, and who waits for more.
 #[derive(Debug, Default)]
 pub(super) struct Credit {
-    available: AtomicU32,
+    /// Below zero when the producer has overdrawn.
+    available: AtomicI64,
     waiting: Mutex<Option<Arc<TaskShared>>>,
 }
 
 impl Credit {
-    /// Takes one. Only the producer's thread takes.
-    fn take(&self) -> bool {
-        let take = |available: u32| available.checked_sub(1);
+    /// Takes one, and leaves at least `least`. Only the producer's thread takes.
+    fn take(&self, least: i64) -> bool {
+        let take = |available: i64| (available > least).then(|| available - 1);
         self.available.fetch_update(Ordering::Acquire, Ordering::Relaxed, take).is_ok()
     }
 
     pub(super) fn add(&self, credits: u32) {
-        self.available.fetch_add(credits, Ordering::Release);
+        self.available.fetch_add(i64::from(credits), Ordering::Release);
         self.wake();
     }
 
@@ -148,18 +150,19 @@ impl RemoteChannel {
         }
     }
 
-    /// Takes one credit. Without one, notes `task` to be woken when credit arrives or the connection breaks, and returns `false`.
+    /// Takes one credit; a task that is to come to its barrier soon may take some more than there are. Without one, notes `task` to be woken when credit arrives or the connection breaks, and returns `false`.
     ///
     /// Fails when the connection is broken.
     pub fn try_acquire(&self, task: &Arc<TaskShared>) -> Result<bool, TaskError> {
         let (_, _, credit) = self.usable()?;
-        if credit.take() {
+        if credit.take(0) {
             return Ok(true);
         }
+        let least = if task.may_overdraw() { -i64::from(OVERDRAFT) } else { 0 };
         *lock(&credit.waiting) = Some(task.clone());
         // Credit or the end may have come before the note was there to be seen.
         self.usable()?;
-        Ok(credit.take())
+        Ok(credit.take(least))
     }
 
     /// The same channel with batches of about this many bytes (`taskmanager.memory.segment-size`).

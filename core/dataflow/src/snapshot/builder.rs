@@ -7,10 +7,11 @@ use weir_checkpoint::{
     Column, GroupSlice, ListSnapshot, Location, OperatorSnapshot, Redistribution, Schema, SchemaBuilder, TableSnapshot,
     TaskSnapshot,
 };
-use weir_model::{Committable, SnapshotMetrics};
+use weir_model::{Committable, OperatorId, SnapshotMetrics};
 
 use super::writer::{Located, Piece, PieceOf, SnapshotWriter, WriterSetup};
 use crate::element::Barrier;
+use crate::in_flight::InFlight;
 use crate::record::Record;
 
 /// The layout of a record type.
@@ -32,6 +33,10 @@ pub struct SnapshotBuilder {
     metrics: SnapshotMetrics,
     /// When the synchronous part was over.
     handed_over: Option<Instant>,
+    /// Inputs whose data in flight is still being recorded.
+    recording: u32,
+    /// Since when barriers have been coming, if they overtake data.
+    overtaking_since: Option<Instant>,
 }
 
 /// A table that an operator has begun.
@@ -63,7 +68,33 @@ impl SnapshotBuilder {
             failure: None,
             metrics,
             handed_over: None,
+            recording: 0,
+            overtaking_since: None,
         }
+    }
+
+    /// The barrier overtakes data, which is recorded on so many inputs; the first barrier came at `since`.
+    pub(crate) fn overtakes(&mut self, recording: u32, since: Instant) {
+        self.metrics.unaligned = true;
+        self.recording = recording;
+        self.overtaking_since = Some(since);
+    }
+
+    /// Whether data in flight is still being recorded.
+    pub(crate) fn is_recording(&self) -> bool {
+        self.recording > 0
+    }
+
+    /// Everything of an input is recorded: it becomes a list of `operator`.
+    pub(crate) fn add_in_flight(&mut self, operator: OperatorId, name: String, data: InFlight) {
+        self.recording = self.recording.saturating_sub(1);
+        self.metrics.persisted += data.bytes.len() as u64;
+        self.metrics.processed += data.processed;
+        if let Some(since) = self.overtaking_since {
+            self.metrics.alignment = since.elapsed();
+        }
+        let operator = self.index_of(operator);
+        self.add_list(operator, name, data.schema, Redistribution::Split, data.lengths, data.bytes);
     }
 
     /// The barrier the snapshot belongs to.
@@ -92,12 +123,35 @@ impl SnapshotBuilder {
     }
 
     fn operator_index(&mut self, node: u32) -> usize {
-        let id = self.setup.operator_id(node);
+        self.index_of(self.setup.operator_id(node))
+    }
+
+    fn index_of(&mut self, id: OperatorId) -> usize {
         let known = self.skeleton.operators.iter().position(|operator| operator.operator == id);
         known.unwrap_or_else(|| {
             self.skeleton.operators.push(OperatorSnapshot { operator: id, tables: Vec::new(), lists: Vec::new() });
             self.skeleton.operators.len() - 1
         })
+    }
+
+    fn add_list(
+        &mut self,
+        operator: usize,
+        name: String,
+        schema: Schema,
+        redistribution: Redistribution,
+        lengths: Vec<u32>,
+        bytes: Vec<u8>,
+    ) {
+        if lengths.is_empty() {
+            return;
+        }
+        let items = 0..lengths.len() as u32;
+        let location = Location::Inline(Vec::new());
+        let lists = &mut self.skeleton.operators[operator].lists;
+        lists.push(ListSnapshot { name, schema, redistribution, lengths, location, items });
+        let list = lists.len() - 1;
+        self.add(Piece { of: PieceOf::List { operator, list }, bytes });
     }
 
     fn add(&mut self, piece: Piece) {
@@ -208,13 +262,7 @@ impl OperatorSnapshotter<'_> {
             return;
         }
         let operator = self.builder.operator_index(self.node);
-        let lists = &mut self.builder.skeleton.operators[operator].lists;
-        let items = 0..lengths.len() as u32;
-        let location = Location::Inline(Vec::new());
-        let schema = schema_of::<T>();
-        lists.push(ListSnapshot { name: name.to_owned(), schema, redistribution, lengths, location, items });
-        let list = lists.len() - 1;
-        self.builder.add(Piece { of: PieceOf::List { operator, list }, bytes });
+        self.builder.add_list(operator, name.to_owned(), schema_of::<T>(), redistribution, lengths, bytes);
     }
 
     /// The snapshot cannot be made: the checkpoint is declined.

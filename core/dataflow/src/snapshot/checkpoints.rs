@@ -29,13 +29,17 @@ pub(crate) enum Progress {
 
 /// The checkpoints of a task.
 pub(crate) struct TaskCheckpoints {
-    task: Arc<TaskShared>,
-    runtime: Arc<WorkerRuntime>,
+    pub(super) task: Arc<TaskShared>,
+    pub(super) runtime: Arc<WorkerRuntime>,
     setup: Arc<WriterSetup>,
-    /// The snapshot whose rows are being handed over.
-    current: Option<SnapshotBuilder>,
+    /// The snapshot whose rows are being handed over, or whose data in flight is being recorded.
+    pub(super) current: Option<SnapshotBuilder>,
+    /// Whether all rows of it are handed over.
+    rows_done: bool,
     /// The last barrier that passed.
-    last: u64,
+    pub(super) last: u64,
+    /// A checkpoint that was given up, until the gates have been told.
+    pub(super) given_up: Option<u64>,
     /// The savepoint behind whose barrier the task waits.
     stopping: Option<Barrier>,
     /// To be begun by this task; with the number of answers to split requests that came before.
@@ -59,7 +63,9 @@ impl TaskCheckpoints {
             runtime,
             setup,
             current: None,
+            rows_done: false,
             last: 0,
+            given_up: None,
             stopping: None,
             triggered: VecDeque::new(),
             splits: VecDeque::new(),
@@ -75,6 +81,9 @@ impl TaskCheckpoints {
                 Mail::Split(answer) => self.splits.push_back(answer),
                 Mail::TriggerCheckpoint(trigger) => self.triggered.push_back((trigger, self.splits.len())),
                 Mail::CheckpointEnded { checkpoint, completed } => {
+                    if !completed {
+                        self.given_up = Some(checkpoint);
+                    }
                     if self.current.as_ref().is_some_and(|current| current.barrier().checkpoint == checkpoint)
                         && let Some(current) = self.current.take()
                     {
@@ -123,7 +132,8 @@ impl TaskCheckpoints {
     pub(crate) fn take_trigger(&mut self) -> Option<Barrier> {
         while let Some((trigger, _)) = self.triggered.pop_front() {
             if trigger.checkpoint > self.last {
-                let aligned = !matches!(trigger.alignment, weir_model::Alignment::UnalignedAfter(Duration::ZERO));
+                let overtaking = self.runtime.triggers().overtaking(self.last);
+                let aligned = overtaking.is_none_or(|overtaking| overtaking.checkpoint != trigger.checkpoint);
                 let (checkpoint, timestamp) = (trigger.checkpoint, trigger.timestamp);
                 return Some(Barrier { checkpoint, timestamp, aligned, kind: trigger.kind });
             }
@@ -133,27 +143,65 @@ impl TaskCheckpoints {
 
     /// Takes a snapshot of the chain and passes the barrier on. `alignment`: how long it took from the first barrier to this one.
     pub(crate) fn barrier<T>(&mut self, barrier: Barrier, alignment: Duration, stage: &mut impl Stage<T>) {
+        self.aligned(barrier, alignment, 0, stage);
+    }
+
+    /// As [`barrier`](Self::barrier); `processed`: bytes that were processed during the alignment.
+    pub(crate) fn aligned<T>(
+        &mut self,
+        barrier: Barrier,
+        alignment: Duration,
+        processed: u64,
+        stage: &mut impl Stage<T>,
+    ) {
+        let metrics = SnapshotMetrics { alignment, processed, ..SnapshotMetrics::default() };
+        self.begin(barrier, metrics, None, stage);
+    }
+
+    /// Takes a snapshot of the chain and passes the barrier on. `overtaking`: since when its barriers have been coming, and on how many
+    /// inputs data in flight is recorded.
+    pub(super) fn begin<T>(
+        &mut self,
+        barrier: Barrier,
+        mut metrics: SnapshotMetrics,
+        overtaking: Option<(Instant, u32)>,
+        stage: &mut impl Stage<T>,
+    ) {
         if barrier.checkpoint <= self.last {
             return;
         }
         self.last = barrier.checkpoint;
-        while self.current.is_some() {
-            // A newer checkpoint began before all rows of this one were handed over.
-            self.step(stage, None);
-        }
+        self.complete_rows(stage);
         let began = Instant::now();
         let delay = millis_now().saturating_sub(barrier.timestamp).max(0) as u64;
-        let start_delay = Duration::from_millis(delay).saturating_sub(alignment);
-        let metrics = SnapshotMetrics { alignment, start_delay, ..SnapshotMetrics::default() };
+        metrics.start_delay = Duration::from_millis(delay).saturating_sub(metrics.alignment);
         let mut snapshot = SnapshotBuilder::new(barrier, self.setup.clone(), metrics);
+        if let Some((since, inputs)) = overtaking {
+            snapshot.overtakes(inputs, since);
+        }
+        self.task.set_overtaking(barrier.overtakes());
         stage.barrier(barrier, &mut snapshot);
+        self.task.set_overtaking(false);
+        self.calm_down();
         snapshot.set_committables(self.task.take_committables());
         snapshot.handed_over(began.elapsed());
         self.current = Some(snapshot);
+        self.rows_done = false;
         if barrier.kind.stops() {
             self.stopping = Some(barrier);
         }
         self.step(stage, Some(SLICE));
+    }
+
+    /// Brings the snapshot under way to its end, because there will be another one or no more input; without recorded data that is
+    /// still missing there is nothing to be made of it.
+    fn complete_rows<T>(&mut self, stage: &mut impl Stage<T>) {
+        while self.current.is_some() && !self.rows_done {
+            self.step(stage, None);
+        }
+        if let Some(current) = self.current.take() {
+            current.abandon("a newer checkpoint began before all barriers of this one had come");
+        }
     }
 
     /// Hands over some rows of the snapshot under way. Whether there are more.
@@ -162,12 +210,12 @@ impl TaskCheckpoints {
             return false;
         }
         self.step(stage, Some(SLICE));
-        self.current.is_some()
+        self.current.is_some() && !self.rows_done
     }
 
     /// Hands over rows for about so long, or all of them.
     fn step<T>(&mut self, stage: &mut impl Stage<T>, limit: Option<Duration>) {
-        let Some(snapshot) = &mut self.current else { return };
+        let Some(snapshot) = self.current.as_mut().filter(|_| !self.rows_done) else { return };
         let began = Instant::now();
         loop {
             if limit.is_some() && snapshot.is_behind() {
@@ -180,7 +228,16 @@ impl TaskCheckpoints {
                 return;
             }
         }
-        if let Some(snapshot) = self.current.take() {
+        self.rows_done = true;
+        self.finish_if_complete();
+    }
+
+    /// Acknowledges the snapshot if everything is handed over and recorded.
+    pub(super) fn finish_if_complete(&mut self) {
+        let complete = |current: &mut SnapshotBuilder| !current.is_recording();
+        if self.rows_done
+            && let Some(snapshot) = self.current.take_if(complete)
+        {
             snapshot.finish();
         }
     }
@@ -221,9 +278,7 @@ impl TaskCheckpoints {
                 end_of_time(barrier, stage);
                 self.barrier(barrier, Duration::ZERO, stage);
             }
-            while self.current.is_some() {
-                self.step(stage, None);
-            }
+            self.complete_rows(stage);
             if progress == Progress::Stop {
                 self.setup.wait();
                 return Ok(false);

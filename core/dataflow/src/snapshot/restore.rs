@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_checkpoint::{ListSnapshot, Location, Schema, TableSnapshot, TaskSnapshot, migration};
+use weir_checkpoint::{IN_FLIGHT, ListSnapshot, Location, Schema, TableSnapshot, TaskSnapshot, migration};
 use weir_model::{FailureKind, OperatorId};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -10,6 +10,11 @@ use super::builder::schema_of;
 use crate::failure::TaskError;
 use crate::record::{Decoder, Record};
 use crate::storage::StateStorage;
+
+/// The name of the list for what is in flight before an input of a task.
+pub(crate) fn in_flight_list(input: u32) -> String {
+    format!("{IN_FLIGHT}{input}")
+}
 
 /// The state that a task begins with.
 #[derive(Debug, Clone)]
@@ -60,6 +65,24 @@ impl RestoredTask {
             self.items_of(list, &mut items)?;
         }
         Ok(items)
+    }
+
+    /// Fails if the checkpoint holds data that was in flight elsewhere than before the `inputs` of this chain: before an operator that is not at the head of its chain any more: then nobody would read it.
+    pub(crate) fn check_in_flight(&self, head: Option<OperatorId>, inputs: u32) -> Result<(), TaskError> {
+        let names: Vec<_> = (0..inputs).map(in_flight_list).collect();
+        for state in &self.snapshot.operators {
+            let lost = |list: &&ListSnapshot| {
+                list.name.starts_with(IN_FLIGHT) && !(Some(state.operator) == head && names.contains(&list.name))
+            };
+            if let Some(list) = state.lists.iter().find(lost) {
+                let message = format!(
+                    "the checkpoint holds records that were in flight before operator {} (`{}`), which begins no task of this job, or has                      fewer inputs: change the job from a savepoint or from an aligned checkpoint",
+                    state.operator, list.name
+                );
+                return Err(TaskError::failed(FailureKind::Job, message));
+            }
+        }
+        Ok(())
     }
 
     fn items_of<T: Record>(&self, list: &ListSnapshot, items: &mut Vec<T>) -> Result<(), TaskError> {
