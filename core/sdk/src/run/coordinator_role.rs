@@ -161,7 +161,9 @@ impl Role {
             }
             to_coordinator::Message::Discard(_) => {
                 let link = self.link.clone();
-                let done = move || drop(link.tell(to_job_manager::Message::Discarded(proto::Discarded {})));
+                let done = move || {
+                    link.tell(to_job_manager::Message::Discarded(proto::Discarded {}));
+                };
                 self.commit_orders.discard(done);
                 Ok(())
             }
