@@ -39,6 +39,7 @@ impl KeyedProcessFunction<u64, u64> for Tally {
     fn process(&mut self, _record: u64, context: &mut KeyedContext<u64, String>) {
         let count = self.count.get_or_insert_with(context, || 0);
         *count += 1;
+        let count = *count;
         let line = format!("{} {count}", context.key());
         context.emit(line);
     }
