@@ -141,6 +141,17 @@ fn numbers(directory: &Path) -> Vec<u64> {
     numbers
 }
 
+fn duplicates(directory: &Path) -> Vec<u64> {
+    numbers(directory).windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect()
+}
+
+fn assert_complete(directory: &Path) {
+    let found = numbers(directory);
+    let missing: Vec<u64> = (0..END).filter(|number| found.binary_search(number).is_err()).collect();
+    assert_eq!((missing, duplicates(directory)), (vec![], vec![]), "missing numbers, and those that are there twice");
+    assert_eq!(found.len() as u64, END);
+}
+
 /// A job that copies the numbers, at a parallelism of 2, across an exchange. Its mapper calls `on_number`.
 fn copy(
     output: &Path,
@@ -198,7 +209,7 @@ fn output_appears_with_every_checkpoint_and_nothing_else_stays() {
     let dir = tempfile::tempdir().unwrap();
     let (output, state) = (dir.path().join("out"), dir.path().join("state"));
     copy(&output, &with_checkpoints(&state), |_| {}).unwrap();
-    assert!(numbers(&output).into_iter().eq(0..END));
+    assert_complete(&output);
     assert!(files(&output).len() > 4, "{:?}", files(&output));
     assert_eq!(fs::read_dir(&output).unwrap().count(), files(&output).len(), "hidden files stay");
     assert_eq!(checkpoints(&state), Vec::<PathBuf>::new(), "checkpoints of a job that has finished stay");
@@ -213,7 +224,7 @@ fn a_job_that_fails_again_and_again_counts_everything_once() {
     options.insert("restart-strategy.fixed-delay.attempts", "3".to_owned());
     options.insert("restart-strategy.fixed-delay.delay", "1 ms".to_owned());
     copy(&output, &options, fails(1100, 3)).unwrap();
-    assert!(numbers(&output).into_iter().eq(0..END));
+    assert_complete(&output);
     assert_eq!(fs::read_dir(&output).unwrap().count(), files(&output).len(), "hidden files stay");
 }
 
@@ -235,11 +246,11 @@ fn a_job_goes_on_from_a_checkpoint_of_one_that_failed() {
             }
             Err(error) => assert!(error.to_string().contains("planned"), "{error}"),
         }
-        assert!(numbers(&output).is_sorted_by(|one, next| one < next), "duplicates after run {run}");
+        assert_eq!(duplicates(&output), [0; 0], "after run {run}");
         let checkpoint = checkpoints(&state).pop().expect("a checkpoint is kept");
         from = Some(checkpoint.display().to_string());
     }
-    assert!(numbers(&output).into_iter().eq(0..END));
+    assert_complete(&output);
 }
 
 #[test]
