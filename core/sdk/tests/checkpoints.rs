@@ -1,5 +1,6 @@
 //! Checkpoints of jobs that run in this process: output appears with them, exactly once whatever fails, and a job goes on
 //! from them.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::collections::BTreeMap;
 use std::fs;

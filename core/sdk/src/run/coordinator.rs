@@ -35,6 +35,9 @@ pub(super) struct Restored {
     pub(super) committables: Vec<Committable>,
 }
 
+/// States of enumerators, by vertex; or why there are none.
+pub(super) type EnumeratorStates = Result<Vec<(u32, Vec<u8>)>, String>;
+
 /// The enumerators of a run.
 pub(super) struct Enumerators {
     sources: Sources,
@@ -96,7 +99,7 @@ impl Enumerators {
     }
 
     /// The state of all enumerators. Splits given so far are part of the state of readers.
-    fn snapshot(&mut self, checkpoint: u64) -> Result<Vec<(u32, Vec<u8>)>, String> {
+    fn snapshot(&mut self, checkpoint: u64) -> EnumeratorStates {
         let state = |(&vertex, one): (&u32, &Enumeration)| Ok((vertex, one.enumerator.snapshot()?));
         let states = || self.by_vertex.iter().map(state).collect::<Result<Vec<_>, SourceError>>();
         let states = caught(|| states().map_err(|error| error.to_string()))?;
@@ -160,7 +163,7 @@ pub(super) enum SplitOrder {
         /// Its number.
         checkpoint: u64,
         /// Hears the state of the enumerators, by vertex; or why there is none.
-        done: Box<dyn FnOnce(Result<Vec<(u32, Vec<u8>)>, String>) + Send>,
+        done: Box<dyn FnOnce(EnumeratorStates) + Send>,
     },
     /// A checkpoint is complete.
     Completed {
