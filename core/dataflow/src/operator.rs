@@ -73,6 +73,9 @@ pub trait Operator<In>: Clone + Send + 'static {
     /// The record type it emits.
     type Out: 'static;
 
+    /// Whether it makes watermarks or idleness of its own ([`own_time`](Self::own_time)).
+    const OWN_TIME: bool = false;
+
     /// Says what state it has. Called on a copy of its own, perhaps in a process where the operator never runs, so that the state of a
     /// checkpoint can be compared with it before a running job is stopped; must have no effect outside.
     fn declare(&mut self, state: &mut OperatorState) {
@@ -96,6 +99,19 @@ pub trait Operator<In>: Clone + Send + 'static {
     /// Event time advanced; results due until then go out before the watermark does.
     fn watermark<C: Collector<Self::Out>>(&mut self, time: EventTime, out: &mut C) {
         let _ = (time, out);
+    }
+
+    /// A watermark or change of idleness came from upstream: what goes on, if anything. An operator that makes time of its own
+    /// keeps those from before it to itself.
+    fn upstream_time(&mut self, control: Control) -> Option<Control> {
+        Some(control)
+    }
+
+    /// A watermark or change of idleness that the operator wants to send, asked for after each call if
+    /// [`OWN_TIME`](Self::OWN_TIME), until there is none.
+    #[inline(always)]
+    fn own_time(&mut self) -> Option<Control> {
+        None
     }
 
     /// The input ended; whatever is still held goes out now.
@@ -272,6 +288,36 @@ impl<In, Op: Operator<In>, D: Stage<Op::Out>> Collector<In> for OpStage<Op, D> {
     #[inline(always)]
     fn push(&mut self, record: In) {
         self.guarded(|op, down| op.process(record, down));
+        self.send_own_time();
+    }
+}
+
+impl<Op, D> OpStage<Op, D> {
+    /// Sends the watermarks and changes of idleness that the operator makes.
+    #[inline(always)]
+    fn send_own_time<In, Out: 'static>(&mut self)
+    where
+        Op: Operator<In, Out = Out>,
+        D: Stage<Out>,
+    {
+        if !Op::OWN_TIME {
+            return;
+        }
+        while let Some(control) = self.guarded(|op, _| op.own_time()) {
+            self.pass_time(control);
+        }
+    }
+
+    #[inline(never)]
+    fn pass_time<In, Out: 'static>(&mut self, control: Control)
+    where
+        Op: Operator<In, Out = Out>,
+        D: Stage<Out>,
+    {
+        if let Some(sides) = self.op.side_outputs() {
+            sides.control(control);
+        }
+        self.down.control(control);
     }
 }
 
@@ -284,16 +330,23 @@ impl<In: 'static, Op: Operator<In>, D: Stage<Op::Out>> Stage<In> for OpStage<Op,
     }
 
     fn control(&mut self, control: Control) {
-        self.guarded(|op, down| match control {
-            Control::Watermark(time) => op.watermark(time, down),
-            Control::End => op.end(down),
+        let passed = self.guarded(|op, down| match control {
+            Control::Watermark(time) => {
+                op.watermark(time, down);
+                op.upstream_time(control)
+            }
+            Control::Idle(_) => op.upstream_time(control),
+            Control::End => {
+                op.end(down);
+                Some(control)
+            }
             // Barriers come through `barrier`.
-            Control::Barrier(_) | Control::Idle(_) => {}
+            Control::Barrier(_) => Some(control),
         });
-        if let Some(sides) = self.op.side_outputs() {
-            sides.control(control);
+        self.send_own_time();
+        if let Some(control) = passed {
+            self.pass_time(control);
         }
-        self.down.control(control);
     }
 
     fn barrier(&mut self, barrier: Barrier, snapshot: &mut SnapshotBuilder) {
@@ -303,8 +356,9 @@ impl<In: 'static, Op: Operator<In>, D: Stage<Op::Out>> Stage<In> for OpStage<Op,
                 op.end(down);
             }
             op.before_barrier(down);
-            op.snapshot(&mut snapshot.operator(node));
         });
+        self.send_own_time();
+        self.guarded(|op, _| op.snapshot(&mut snapshot.operator(node)));
         if let Some(sides) = self.op.side_outputs() {
             sides.control(Control::Barrier(barrier));
         }
@@ -324,6 +378,7 @@ impl<In: 'static, Op: Operator<In>, D: Stage<Op::Out>> Stage<In> for OpStage<Op,
 
     fn processing_time(&mut self, now: EventTime) -> EventTime {
         let own = self.guarded(|op, down| op.processing_time(now, down));
+        self.send_own_time();
         own.min(self.down.processing_time(now))
     }
 
@@ -337,6 +392,7 @@ impl<In: 'static, Op: Operator<In>, D: Stage<Op::Out>> Stage<In> for OpStage<Op,
 
     fn flush(&mut self, why: Flush) {
         self.guarded(|op, down| op.flush(why, down));
+        self.send_own_time();
         if let Some(sides) = self.op.side_outputs() {
             sides.flush(why);
         }

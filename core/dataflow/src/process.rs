@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::fmt;
-use std::hash::Hash;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +11,16 @@ use crate::failure::TaskError;
 use crate::operator::{CoOperator, Collector, Flush, Operator, OperatorContext, Stage};
 use crate::plan::{PortId, TaskContext};
 use crate::record::Record;
-use crate::state::KeyedStates;
+
+mod broadcast;
+mod keyed;
+mod keyed_co;
+
+pub use broadcast::{
+    BroadcastProcessFunction, BroadcastProcessOperator, KeyedBroadcastProcessFunction, KeyedBroadcastProcessOperator,
+};
+pub use keyed::{KeyedContext, KeyedProcessFunction, KeyedProcessOperator, Timers};
+pub use keyed_co::{KeyedCoProcessFunction, KeyedCoProcessOperator};
 
 /// Names a side output and its record type.
 pub struct OutputTag<T> {
@@ -111,7 +119,7 @@ impl SideOutputs {
         Ok(())
     }
 
-    fn push<T: Record>(&mut self, tag: &OutputTag<T>, record: T) {
+    pub(crate) fn push<T: Record>(&mut self, tag: &OutputTag<T>, record: T) {
         let Some((_, side)) = self.open.iter_mut().find(|(id, _)| *id == tag.id) else { return };
         let stage = side.as_any().downcast_mut::<SideStage<T>>().expect("a tag's id stands for one record type");
         stage.push(record);
@@ -280,140 +288,6 @@ where
     #[inline(always)]
     fn process(&mut self, record: In, context: &mut ProcessContext<Out>) {
         (self.function)(record, context);
-    }
-}
-
-/// What a keyed `process` function sees besides its record: the key, its state, outputs.
-#[derive(Debug)]
-pub struct KeyedContext<K, Out> {
-    base: ProcessContext<Out>,
-    states: KeyedStates<K>,
-}
-
-impl<K: Clone + Eq + Hash, Out> KeyedContext<K, Out> {
-    fn new(sides: SideOutputs) -> Self {
-        KeyedContext { base: ProcessContext::new(sides), states: KeyedStates::default() }
-    }
-
-    /// The key of the current record. Panics in `open` and `end`, where there is none.
-    pub fn key(&self) -> &K {
-        self.states.current_key()
-    }
-
-    /// The states of this subtask's keys.
-    pub fn states(&self) -> &KeyedStates<K> {
-        &self.states
-    }
-
-    /// The states of this subtask's keys: declares states in `open`, changes those of the current key.
-    pub fn states_mut(&mut self) -> &mut KeyedStates<K> {
-        &mut self.states
-    }
-}
-
-impl<K, Out> std::ops::Deref for KeyedContext<K, Out> {
-    type Target = ProcessContext<Out>;
-    fn deref(&self) -> &ProcessContext<Out> {
-        &self.base
-    }
-}
-
-impl<K, Out> std::ops::DerefMut for KeyedContext<K, Out> {
-    fn deref_mut(&mut self) -> &mut ProcessContext<Out> {
-        &mut self.base
-    }
-}
-
-/// A function over the records of a keyed stream, with state per key. Cloned once per subtask.
-pub trait KeyedProcessFunction<K, In>: Clone + Send + 'static {
-    /// The records it emits.
-    type Out: Send + 'static;
-
-    /// Called once before the first record; declares the function's states.
-    fn open(&mut self, context: &mut KeyedContext<K, Self::Out>) {
-        let _ = context;
-    }
-
-    /// Called for each record; states are those of the record's key.
-    fn process(&mut self, record: In, context: &mut KeyedContext<K, Self::Out>);
-
-    /// Called for each key that has state when the input ended, in no particular order; may still emit.
-    fn end_of_key(&mut self, context: &mut KeyedContext<K, Self::Out>) {
-        let _ = context;
-    }
-
-    /// Called when the input ended, after [`end_of_key`](Self::end_of_key); there is no current key.
-    fn end(&mut self, context: &mut KeyedContext<K, Self::Out>) {
-        let _ = context;
-    }
-}
-
-/// The operator of a [`KeyedProcessFunction`].
-pub struct KeyedProcessOperator<F, K, KeyOf, Out> {
-    function: F,
-    key_of: KeyOf,
-    context: KeyedContext<K, Out>,
-}
-
-impl<F, K: Clone + Eq + Hash, KeyOf, Out> KeyedProcessOperator<F, K, KeyOf, Out> {
-    /// The operator of `function`; `key_of` gives a record's key.
-    pub fn new(function: F, key_of: KeyOf) -> Self {
-        KeyedProcessOperator { function, key_of, context: KeyedContext::new(SideOutputs::default()) }
-    }
-}
-
-impl<F: Clone, K: Clone + Eq + Hash, KeyOf: Clone, Out> Clone for KeyedProcessOperator<F, K, KeyOf, Out> {
-    fn clone(&self) -> Self {
-        KeyedProcessOperator {
-            function: self.function.clone(),
-            key_of: self.key_of.clone(),
-            context: KeyedContext::new(self.context.base.sides.clone()),
-        }
-    }
-}
-
-impl<F, K, KeyOf, Out> WithSideOutputs for KeyedProcessOperator<F, K, KeyOf, Out> {
-    fn sides(&mut self) -> &mut SideOutputs {
-        &mut self.context.base.sides
-    }
-}
-
-impl<In, K, KeyOf, F> Operator<In> for KeyedProcessOperator<F, K, KeyOf, F::Out>
-where
-    K: Clone + Eq + Hash + Send + Record,
-    KeyOf: FnMut(&In) -> K + Clone + Send + 'static,
-    F: KeyedProcessFunction<K, In>,
-{
-    type Out = F::Out;
-
-    fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
-        self.context.base.open(context.task)?;
-        self.function.open(&mut self.context);
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn process<C: Collector<F::Out>>(&mut self, record: In, out: &mut C) {
-        let key = (self.key_of)(&record);
-        self.context.states.enter(key);
-        self.function.process(record, &mut self.context);
-        self.context.states.leave();
-        self.context.base.drain_into(out);
-    }
-
-    fn end<C: Collector<F::Out>>(&mut self, out: &mut C) {
-        for slot in self.context.states.live_slots() {
-            self.context.states.enter_slot(slot);
-            self.function.end_of_key(&mut self.context);
-            self.context.states.leave();
-            self.context.base.drain_into(out);
-        }
-        self.function.end(&mut self.context);
-        self.context.base.drain_into(out);
-    }
-
-    fn side_outputs(&mut self) -> Option<&mut SideOutputs> {
-        Some(&mut self.context.base.sides)
     }
 }
 

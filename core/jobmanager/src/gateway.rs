@@ -1,6 +1,7 @@
 //! The cluster as the HTTP API sees it.
 
 mod artifacts;
+mod checkpoints;
 mod files;
 mod runs;
 mod stacks;
@@ -13,12 +14,12 @@ use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use weir_jobmaster::JobMasterEvent;
-use weir_metrics::JobManagerSample;
+use weir_metrics::{CheckpointFigures, JobManagerSample};
 use weir_model::{JobId, JobStatus, JobSummary, JobView, ResourcesView, TaskManagerId, TaskManagerView};
 use weir_resourcemanager::TaskManagerSlots;
 use weir_rest::{
-    Answer, ArtifactUpload, ClusterGateway, FileBody, FileInfo, GatewayError, PlannedJob, ProcessRef, RunRequest,
-    Stack, StoredArtifact,
+    Answer, ArtifactUpload, ClusterGateway, FileBody, FileInfo, GatewayError, JobCheckpoints, PlannedJob, ProcessRef,
+    RunRequest, SavepointRequest, Stack, StoredArtifact,
 };
 
 use crate::dispatcher::DispatcherMessage;
@@ -134,10 +135,18 @@ impl Gateway {
     async fn exposition(&self) -> Result<String, GatewayError> {
         let (resources, summaries) = (self.resources_view().await?, self.summaries().await?);
         let running = self.shared.jobs.all();
-        let views = join_all(running.iter().map(|job| self.ask_job(job, JobMessage::View))).await;
-        let views: Vec<Arc<JobView>> =
-            views.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-        let jobs: Vec<&JobView> = views.iter().map(Arc::as_ref).collect();
+        let views = join_all(running.iter().map(async |job| {
+            let view = self.ask_job(job, JobMessage::View).await?;
+            let checkpoints = self.ask_job(job, JobMessage::Checkpoints).await?;
+            Ok::<_, GatewayError>(view.zip(checkpoints))
+        }));
+        let views = views.await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let views = views.into_iter().flatten().map(|(view, checkpoints)| {
+            (view, checkpoints::shown(&checkpoints, weir_rest::CheckpointConfig::default()).figures())
+        });
+        let views: Vec<(Arc<JobView>, CheckpointFigures)> = views.collect();
+        let jobs: Vec<(&JobView, CheckpointFigures)> =
+            views.iter().map(|(view, figures)| (view.as_ref(), *figures)).collect();
         Ok(weir_metrics::job_manager_exposition(&JobManagerSample {
             host: &self.shared.options.rpc_host,
             process: &weir_metrics::process_metrics(),
@@ -170,6 +179,22 @@ impl ClusterGateway for Gateway {
 
     fn cancel(&self, id: JobId) -> Answer<'_, ()> {
         Box::pin(self.cancel_job(id))
+    }
+
+    fn checkpoints(&self, id: JobId) -> Answer<'_, Option<Arc<JobCheckpoints>>> {
+        Box::pin(checkpoints::of(self, id))
+    }
+
+    fn take_checkpoint(&self, id: JobId, full: bool) -> Answer<'_, u64> {
+        Box::pin(checkpoints::take_checkpoint(self, id, full))
+    }
+
+    fn take_savepoint(&self, id: JobId, request: SavepointRequest) -> Answer<'_, String> {
+        Box::pin(checkpoints::take_savepoint(self, id, request))
+    }
+
+    fn dispose_savepoint(&self, path: String) -> Answer<'_, ()> {
+        Box::pin(async move { checkpoints::dispose(self, &path).await })
     }
 
     fn resources(&self) -> Answer<'_, ResourcesView> {

@@ -315,6 +315,7 @@ impl JobLoop {
         if let Some(coordinator) = self.coordinator.take() {
             self.shared.last_work.spawn(coordinator.shut_down());
         }
+        self.shared.jobs.keep_checkpoints(self.id, self.machine.checkpoints());
         end_job(&self.shared, Arc::new(self.machine.view()));
     }
 

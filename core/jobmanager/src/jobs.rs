@@ -1,7 +1,7 @@
 //! The running JobMasters by job, for whoever has something to say to one.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
@@ -49,32 +49,54 @@ pub(crate) type JobSender = UnboundedSender<JobMessage>;
 
 /// All running JobMasters. Messages go straight to them: nobody in the middle waits for anybody else.
 #[derive(Debug, Default)]
-pub(crate) struct Jobs(RwLock<BTreeMap<JobId, JobSender>>);
+pub(crate) struct Jobs {
+    running: RwLock<BTreeMap<JobId, JobSender>>,
+    /// The checkpoints of those that ended last.
+    ended: Mutex<VecDeque<(JobId, Arc<CheckpointsView>)>>,
+}
+
+/// Of how many jobs that have ended it is remembered how their checkpoints went.
+const ENDED: usize = 100;
 
 impl Jobs {
     pub(crate) fn insert(&self, id: JobId, sender: JobSender) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
+        self.running.write().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
     }
 
     pub(crate) fn remove(&self, id: JobId) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.running.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// Remembers the checkpoints of a job that ends.
+    pub(crate) fn keep_checkpoints(&self, id: JobId, view: CheckpointsView) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.push_back((id, Arc::new(view)));
+        if ended.len() > ENDED {
+            ended.pop_front();
+        }
+    }
+
+    /// The checkpoints of a job that has ended, if they are still remembered.
+    pub(crate) fn last_checkpoints(&self, id: JobId) -> Option<Arc<CheckpointsView>> {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.iter().rev().find(|(of, _)| *of == id).map(|(_, view)| view.clone())
     }
 
     pub(crate) fn get(&self, id: JobId) -> Option<JobSender> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.running.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
     pub(crate) fn all(&self) -> Vec<JobSender> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.running.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     pub(crate) fn ids(&self) -> Vec<JobId> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        self.running.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
     /// Tells a JobMaster. False if there is none: the job has ended, or is of an earlier JobManager.
     pub(crate) fn tell(&self, id: JobId, event: JobMasterEvent) -> bool {
-        let jobs = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let jobs = self.running.read().unwrap_or_else(PoisonError::into_inner);
         jobs.get(&id).is_some_and(|sender| sender.send(JobMessage::Event(event)).is_ok())
     }
 }

@@ -40,8 +40,8 @@ struct Number {
 impl KeyedProcessFunction<String, (String, String)> for Number {
     type Out = (String, String);
 
-    fn open(&mut self, context: &mut KeyedContext<String, Self::Out>) {
-        self.seen = context.states_mut().value("seen");
+    fn declare(&mut self, states: &mut StateDeclarer<'_>) {
+        self.seen = states.value("seen");
     }
 
     fn process(&mut self, (key, value): (String, String), context: &mut KeyedContext<String, Self::Out>) {

@@ -18,7 +18,7 @@ use weir_model::{
 };
 
 use self::families::{Families, label, with};
-use crate::{Values, cluster_metrics, job_metrics, task};
+use crate::{CheckpointFigures, Values, cluster_metrics, job_metrics, task};
 
 /// The `Content-Type` of an exposition.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -34,8 +34,8 @@ pub struct JobManagerSample<'a> {
     pub resources: &'a ResourcesView,
     /// All jobs.
     pub summaries: &'a [JobSummary],
-    /// The jobs whose own metrics are shown. Those that have ended are left out, as in Flink.
-    pub jobs: &'a [&'a JobView],
+    /// The jobs whose own metrics are shown, with their checkpoints. Those that have ended are left out, as in Flink.
+    pub jobs: &'a [(&'a JobView, CheckpointFigures)],
     /// Milliseconds since 1970-01-01 UTC.
     pub now: u64,
 }
@@ -79,7 +79,7 @@ pub fn job_manager_exposition(sample: &JobManagerSample<'_>) -> String {
     add_process(&mut families, "jobmanager", &own, values);
     add_jobs_by_status(&mut families, &own, sample.summaries);
     add_providers(&mut families, &own, &sample.resources.providers);
-    let running: Vec<_> = sample.jobs.iter().copied().filter(|job| !job.summary.status.is_terminal()).collect();
+    let running: Vec<_> = sample.jobs.iter().copied().filter(|(job, _)| !job.summary.status.is_terminal()).collect();
     add_jobs(&mut families, &own, &running, sample.now);
     families.encode()
 }
@@ -127,18 +127,18 @@ fn add_providers(families: &mut Families, own: &[LabelPair], providers: &[Provid
     });
 }
 
-fn add_jobs(families: &mut Families, own: &[LabelPair], jobs: &[&JobView], now: u64) {
-    let labels = |job: &&JobView| {
+fn add_jobs(families: &mut Families, own: &[LabelPair], jobs: &[(&JobView, CheckpointFigures)], now: u64) {
+    let labels = |(job, _): &(&JobView, CheckpointFigures)| {
         let summary = &job.summary;
         with(&with(own, "job_id", &summary.id.to_string()), "job_name", &summary.name)
     };
     let mut scope = families.scope(jobs.iter().map(labels));
-    let values: Vec<_> = jobs.iter().map(|job| job_metrics(job, now)).collect();
+    let values: Vec<_> = jobs.iter().map(|(job, checkpoints)| job_metrics(job, checkpoints, now)).collect();
     scope.flink_values("jobmanager_job", &values);
-    let restarts = jobs.iter().map(|job| f64::from(job.restarts));
+    let restarts = jobs.iter().map(|(job, _)| f64::from(job.restarts));
     scope.counter("weir_job_restarts_total", "How often tasks of the job were started again.", restarts);
     let missing =
-        jobs.iter().map(|job| job.waiting.as_ref().map_or(0, |wait| wait.needed.saturating_sub(wait.granted)));
+        jobs.iter().map(|(job, _)| job.waiting.as_ref().map_or(0, |wait| wait.needed.saturating_sub(wait.granted)));
     scope.gauge("weir_job_missing_slots", "Slots the job waits for.", missing.map(f64::from));
 }
 

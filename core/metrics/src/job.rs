@@ -14,12 +14,49 @@ const TIMED: [(JobStatus, &str); 6] = [
     (JobStatus::Restarting, "restarting"),
 ];
 
+/// The checkpoints of a job in numbers. Sizes are bytes, times milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CheckpointFigures {
+    /// Under way, savepoints included, as in all that follows.
+    pub in_progress: u64,
+    /// Completed.
+    pub completed: u64,
+    /// Failed or given up.
+    pub failed: u64,
+    /// Triggered.
+    pub total: u64,
+    /// The last one that completed.
+    pub last: Option<LastCheckpoint>,
+    /// When the job was last restored, since 1970-01-01 UTC.
+    pub restored: Option<u64>,
+}
+
+/// The last checkpoint that completed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LastCheckpoint {
+    /// Its number.
+    pub id: u64,
+    /// From its trigger to the last acknowledgement.
+    pub duration: u64,
+    /// Written for it.
+    pub size: u64,
+    /// All of its state.
+    pub full_size: u64,
+    /// Processed during alignment.
+    pub processed: u64,
+    /// Data in flight that is part of it.
+    pub persisted: u64,
+}
+
 /// The metrics of a job, in the scope `jobmanager.job`. `now`: milliseconds since 1970-01-01 UTC. Times are in milliseconds.
 ///
-/// Weir takes no checkpoints yet: their numbers are 0, and what is said of the last one is -1, as in Flink before the first.
-pub fn job_metrics(job: &JobView, now: u64) -> Values {
+/// What is said of the last checkpoint is -1 before the first, as in Flink. Its folder, `lastCheckpointExternalPath` there, is no
+/// number and is not among them.
+pub fn job_metrics(job: &JobView, checkpoints: &CheckpointFigures, now: u64) -> Values {
     let mut values = Values::new();
     let restarts = f64::from(job.restarts);
+    let or_none = |value: Option<u64>| value.map_or(-1.0, |value| value as f64);
+    let last = |part: fn(&LastCheckpoint) -> u64| or_none(checkpoints.last.as_ref().map(part));
     extend(
         &mut values,
         [
@@ -28,17 +65,17 @@ pub fn job_metrics(job: &JobView, now: u64) -> Values {
             ("numRestarts", restarts),
             // Its name before Flink 1.12; dashboards still ask for it.
             ("fullRestarts", restarts),
-            ("numberOfInProgressCheckpoints", 0.0),
-            ("numberOfCompletedCheckpoints", 0.0),
-            ("numberOfFailedCheckpoints", 0.0),
-            ("totalNumberOfCheckpoints", 0.0),
-            ("lastCheckpointDuration", -1.0),
-            ("lastCheckpointSize", -1.0),
-            ("lastCheckpointFullSize", -1.0),
-            ("lastCheckpointProcessedData", -1.0),
-            ("lastCheckpointPersistedData", -1.0),
-            ("lastCheckpointRestoreTimestamp", -1.0),
-            ("lastCompletedCheckpointId", -1.0),
+            ("numberOfInProgressCheckpoints", checkpoints.in_progress as f64),
+            ("numberOfCompletedCheckpoints", checkpoints.completed as f64),
+            ("numberOfFailedCheckpoints", checkpoints.failed as f64),
+            ("totalNumberOfCheckpoints", checkpoints.total as f64),
+            ("lastCheckpointDuration", last(|last| last.duration)),
+            ("lastCheckpointSize", last(|last| last.size)),
+            ("lastCheckpointFullSize", last(|last| last.full_size)),
+            ("lastCheckpointProcessedData", last(|last| last.processed)),
+            ("lastCheckpointPersistedData", last(|last| last.persisted)),
+            ("lastCheckpointRestoreTimestamp", or_none(checkpoints.restored)),
+            ("lastCompletedCheckpointId", last(|last| last.id)),
         ],
     );
     for (status, name) in TIMED {
@@ -140,7 +177,7 @@ pub(crate) mod tests {
     }
 
     fn check(job: &JobView, now: u64, expect: &[(&str, f64)]) {
-        let values = job_metrics(job, now);
+        let values = job_metrics(job, &CheckpointFigures::default(), now);
         for (name, value) in expect {
             assert_eq!(values.get(*name), Some(value), "{name} of a job that is {}", job.summary.status);
         }
@@ -172,6 +209,35 @@ pub(crate) mod tests {
                 ("lastCheckpointDuration", -1.0),
             ],
         );
+    }
+
+    #[test]
+    fn checkpoints_are_counted_and_the_last_one_measured() {
+        let last = LastCheckpoint { id: 7, duration: 120, size: 100, full_size: 4000, processed: 3, persisted: 0 };
+        let figures = CheckpointFigures {
+            in_progress: 1,
+            completed: 5,
+            failed: 2,
+            total: 8,
+            last: Some(last),
+            restored: Some(99),
+        };
+        let values = job_metrics(&job(JobStatus::Running, &[]), &figures, 1000);
+        for (name, expect) in [
+            ("numberOfInProgressCheckpoints", 1.0),
+            ("numberOfCompletedCheckpoints", 5.0),
+            ("numberOfFailedCheckpoints", 2.0),
+            ("totalNumberOfCheckpoints", 8.0),
+            ("lastCheckpointDuration", 120.0),
+            ("lastCheckpointSize", 100.0),
+            ("lastCheckpointFullSize", 4000.0),
+            ("lastCheckpointProcessedData", 3.0),
+            ("lastCheckpointPersistedData", 0.0),
+            ("lastCheckpointRestoreTimestamp", 99.0),
+            ("lastCompletedCheckpointId", 7.0),
+        ] {
+            assert_eq!(values[name], expect, "{name}");
+        }
     }
 
     #[test]

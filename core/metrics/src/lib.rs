@@ -20,7 +20,7 @@ pub use cluster::cluster_metrics;
 pub use exposition::{
     CONTENT_TYPE, JobManagerSample, TaskManagerSample, TaskSample, job_manager_exposition, task_manager_exposition,
 };
-pub use job::job_metrics;
+pub use job::{CheckpointFigures, LastCheckpoint, job_metrics};
 pub use process::{WorkerUsage, process_metrics, task_manager_metrics};
 pub use task::{operator_metrics, rates_between, subtask_metrics, task_metrics};
 

@@ -16,6 +16,7 @@ use tower::ServiceExt;
 
 use crate::access::Access;
 use crate::error::ApiError;
+use crate::operations::Operations;
 use crate::shapes::in_address;
 use crate::{ClusterGateway, Leader, RestOptions, endpoints};
 
@@ -24,19 +25,21 @@ pub(crate) struct Api {
     pub(crate) options: RestOptions,
     pub(crate) address: SocketAddr,
     leader: Leader,
+    /// Checkpoints and savepoints that clients have asked for.
+    pub(crate) operations: Operations,
     /// Milliseconds since 1970-01-01 UTC.
     clock: fn() -> u64,
 }
 
 impl Api {
     pub(crate) fn new(options: RestOptions, address: SocketAddr, leader: Leader) -> Self {
-        Self { options, address, leader, clock: wall_clock }
+        Self { options, address, leader, operations: Operations::default(), clock: wall_clock }
     }
 
     /// As [`new`](Self::new), with another idea of the time.
     #[cfg(test)]
     pub(crate) fn with_clock(options: RestOptions, address: SocketAddr, leader: Leader, clock: fn() -> u64) -> Self {
-        Self { options, address, leader, clock }
+        Self { options, address, leader, operations: Operations::default(), clock }
     }
 
     /// Milliseconds since 1970-01-01 UTC.
@@ -58,6 +61,7 @@ fn wall_clock() -> u64 {
 }
 
 /// The cluster, for handlers that need it; 503 while nobody leads.
+#[derive(Clone)]
 pub(crate) struct Cluster(Arc<dyn ClusterGateway>);
 
 impl std::ops::Deref for Cluster {

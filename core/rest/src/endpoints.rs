@@ -26,6 +26,7 @@ mod multipart;
 mod outcome;
 mod process;
 mod prometheus;
+mod savepoints;
 mod task_managers;
 mod vertex;
 
@@ -50,6 +51,7 @@ fn routes(options: &RestOptions) -> Router<Arc<Api>> {
         .merge(exceptions::routes())
         .merge(outcome::routes())
         .merge(checkpoints::routes())
+        .merge(savepoints::routes())
         .merge(vertex::routes())
         .merge(metrics::routes())
         .merge(task_managers::routes())

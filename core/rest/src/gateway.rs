@@ -9,6 +9,8 @@ use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt};
 use weir_model::{Artifact, JobGraph, JobId, JobSummary, JobView, ResourcesView, TaskManagerId, TaskManagerView};
 
+use crate::{JobCheckpoints, SavepointRequest};
+
 /// An answer that is still to come.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, GatewayError>> + Send + 'a>>;
 
@@ -50,6 +52,17 @@ pub trait ClusterGateway: Send + Sync + 'static {
     }
     /// Asks a job to stop; returns once the request is accepted. Conflict if it has ended otherwise; fine if it was canceled.
     fn cancel(&self, id: JobId) -> Answer<'_, ()>;
+
+    /// The checkpoints of a job; `None` if it takes none and nobody can ask it for one.
+    fn checkpoints(&self, id: JobId) -> Answer<'_, Option<Arc<JobCheckpoints>>>;
+    /// Takes a checkpoint; returns its number when it is complete. Conflict if it was not taken; the message says why.
+    /// `full`: it must not share files with earlier ones.
+    fn take_checkpoint(&self, id: JobId, full: bool) -> Answer<'_, u64>;
+    /// Takes a savepoint; returns the URI of its folder when it is complete, or when the job has stopped with it. Conflict if it was
+    /// not taken; the message says why.
+    fn take_savepoint(&self, id: JobId, request: SavepointRequest) -> Answer<'_, String>;
+    /// Removes the savepoint or retained checkpoint in a folder. BadRequest if there is none in it.
+    fn dispose_savepoint(&self, path: String) -> Answer<'_, ()>;
 
     /// The cluster in numbers.
     fn resources(&self) -> Answer<'_, ResourcesView>;

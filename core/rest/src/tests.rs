@@ -1,5 +1,6 @@
 //! The whole server against a cluster that is made up.
 
+mod checkpoints;
 mod fake;
 mod golden;
 mod limits;

@@ -46,9 +46,11 @@ pub mod stream;
 pub use clap::Args;
 pub use environment::Environment;
 pub use error::{Error, Result};
-pub use weir_dataflow::operators::Aggregator;
+pub use weir_dataflow::operators::{Aggregator, WatermarkGenerator, WatermarkStrategy};
+pub use weir_dataflow::operators::window::{TimeWindow, Trigger, WindowContext, WindowFunction};
 pub use weir_dataflow::process::{
-    CoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag, ProcessContext, ProcessFunction,
+    BroadcastProcessFunction, CoProcessFunction, KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedContext,
+    KeyedProcessFunction, OutputTag, ProcessContext, ProcessFunction, Timers,
 };
 pub use weir_dataflow::{exchange, operator, record, sink, source, state};
 pub use weir_derive::Record;
@@ -66,11 +68,15 @@ pub mod prelude {
     pub use crate::connectors::*;
     pub use crate::environment::Environment;
     pub use crate::record::{Bytes, Record, Serde, Text};
-    pub use crate::state::{ListState, MapState, ValueState};
+    pub use crate::state::{
+        AggregatingState, BroadcastDeclarer, BroadcastState, BroadcastStates, ListState, MapState, ReducingState,
+        StateDeclarer, StateTtl, TimeDomain, Timer, ValueState,
+    };
+    pub use crate::stream::windows::{Global, Session, Sliding, Tumbling, WindowResult};
     pub use crate::stream::{Chain, DataStream, KeyedStream, aggregates};
     pub use crate::{
-        Aggregator, Args, CoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag, ProcessContext,
-        ProcessFunction,
+        Aggregator, Args, BroadcastProcessFunction, CoProcessFunction, KeyedBroadcastProcessFunction,
+        KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag, ProcessContext, ProcessFunction,
     };
     pub use weir_derive::Record;
 }

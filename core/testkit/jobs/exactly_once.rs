@@ -32,13 +32,14 @@ struct Tally {
 impl KeyedProcessFunction<u64, u64> for Tally {
     type Out = String;
 
-    fn open(&mut self, context: &mut KeyedContext<u64, String>) {
-        self.count = context.states_mut().value("count");
+    fn declare(&mut self, states: &mut StateDeclarer<'_>) {
+        self.count = states.value("count");
     }
 
     fn process(&mut self, _record: u64, context: &mut KeyedContext<u64, String>) {
         let count = self.count.get_or_insert_with(context, || 0);
         *count += 1;
+        let count = *count;
         let line = format!("{} {count}", context.key());
         context.emit(line);
     }

@@ -162,10 +162,10 @@ struct Remembers {
 impl KeyedProcessFunction<String, u64> for Remembers {
     type Out = String;
 
-    fn open(&mut self, context: &mut KeyedContext<String, String>) {
-        self.count = context.states_mut().value("count");
-        self.tens = context.states_mut().list("tens");
-        self.digits = context.states_mut().map("digits");
+    fn declare(&mut self, states: &mut StateDeclarer<'_>) {
+        self.count = states.value("count");
+        self.tens = states.list("tens");
+        self.digits = states.map("digits");
     }
     fn process(&mut self, record: u64, context: &mut KeyedContext<String, String>) {
         let Remembers { count, tens, digits } = self;

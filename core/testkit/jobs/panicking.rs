@@ -25,11 +25,11 @@ pub fn panics(env: &Environment, options: Options) -> weir::Result<()> {
         "reduce" => drop(numbers.key_by(|n| n % 2).reduce(|a, b| a + fussy(b)).discard()),
         "open" | "process" | "end" => {
             let place = options.place;
-            numbers.process(Fussy { place }).name("fussy process").discard();
+            numbers.process(Fussy::at(place)).name("fussy process").discard();
         }
         "keyed_open" | "keyed_process" | "end_of_key" | "keyed_state_in_end" => {
             let place = options.place;
-            numbers.key_by(|n| n % 3).process(Fussy { place }).name("fussy keyed").discard();
+            numbers.key_by(|n| n % 3).process(Fussy::at(place)).name("fussy keyed").discard();
         }
         "connected" => {
             let others = env.from_collection([1_u64]);
@@ -67,7 +67,14 @@ fn fussy(n: u64) -> u64 {
 
 #[derive(Clone)]
 struct Fussy {
+    seen: ValueState<u64>,
     place: String,
+}
+
+impl Fussy {
+    fn at(place: String) -> Fussy {
+        Fussy { place, seen: ValueState::default() }
+    }
 }
 
 impl ProcessFunction<u64> for Fussy {
@@ -88,11 +95,13 @@ impl ProcessFunction<u64> for Fussy {
 impl KeyedProcessFunction<u64, u64> for Fussy {
     type Out = u64;
 
+    fn declare(&mut self, states: &mut StateDeclarer<'_>) {
+        self.seen = states.value("seen");
+    }
     fn open(&mut self, context: &mut KeyedContext<u64, u64>) {
         assert!(self.place != "keyed_open", "no fish in keyed_open");
-        let seen = context.states_mut().value::<u64>("seen");
         if self.place == "keyed_state_in_end" {
-            seen.set(context, 1);
+            self.seen.set(context, 1);
         }
     }
     fn process(&mut self, record: u64, context: &mut KeyedContext<u64, u64>) {

@@ -9,6 +9,7 @@ mod harness;
 mod artifacts;
 mod commands;
 mod disconnected;
+mod exactly_once;
 mod frozen;
 mod input;
 mod killed;

@@ -10,9 +10,12 @@ use std::marker::PhantomData;
 use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
 
+use crate::declaration::OperatorState;
 use crate::failure::TaskError;
 use crate::operator::{Collector, Flush, Operator, OperatorContext};
 use crate::record::Record;
+use crate::snapshot::{OperatorSnapshotter, millis_now};
+use crate::state::{Declared, KeyedStates, ValueState};
 
 /// Folds the records of a key into an accumulator.
 ///
@@ -79,25 +82,15 @@ impl<K: Eq + Hash, A> Table<K, A> {
     }
 
     #[inline(always)]
-    fn upsert<V>(
-        &mut self,
-        key: K,
-        value: V,
-        first: impl FnOnce(&mut K, V) -> A,
-        fold: impl FnOnce(&mut A, V),
-    ) -> &mut (K, A) {
+    fn upsert<V>(&mut self, key: K, value: V, first: impl FnOnce(&mut K, V) -> A, fold: impl FnOnce(&mut A, V)) {
         let hash = self.hasher.hash_one(&key);
         let Table { index, hasher } = self;
         match index.entry(hash, |(k, _)| *k == key, |(k, _)| hasher.hash_one(k)) {
-            Entry::Occupied(entry) => {
-                let pair = entry.into_mut();
-                fold(&mut pair.1, value);
-                pair
-            }
+            Entry::Occupied(entry) => fold(&mut entry.into_mut().1, value),
             Entry::Vacant(entry) => {
                 let mut key = key;
                 let accumulator = first(&mut key, value);
-                entry.insert((key, accumulator)).into_mut()
+                entry.insert((key, accumulator));
             }
         }
     }
@@ -268,22 +261,35 @@ impl<K, R: 'static> EmitAs<K, R> for EmitResult {
 }
 
 /// The half behind the exchange: emits the result of a key whenever it changed, or of every key once at the end
-/// (`RuntimeOptions::final_results_only`).
+/// (`RuntimeOptions::final_results_only`). Accumulators are keyed state.
 pub struct MergeOperator<In, K, A: Aggregator<In>, M> {
     aggregator: A,
-    table: Table<K, A::Accumulator>,
+    states: KeyedStates<K>,
+    accumulator: ValueState<A::Accumulator>,
     only_at_end: bool,
     types: PhantomData<fn(In) -> M>,
 }
 
-impl<In, K: Eq + Hash, A: Aggregator<In>, M> MergeOperator<In, K, A, M> {
+impl<In, K, A: Aggregator<In>, M> MergeOperator<In, K, A, M> {
     /// Combines with `aggregator`.
     pub fn new(aggregator: A) -> Self {
-        MergeOperator { aggregator, table: Table::new(), only_at_end: false, types: PhantomData }
+        MergeOperator {
+            aggregator,
+            states: KeyedStates::default(),
+            accumulator: ValueState::default(),
+            only_at_end: false,
+            types: PhantomData,
+        }
+    }
+
+    fn declared() -> (Declared, ValueState<A::Accumulator>) {
+        let mut declared = Declared::default();
+        let accumulator = declared.declarer().accumulator("accumulator");
+        (declared, accumulator)
     }
 }
 
-impl<In, K: Eq + Hash, A: Aggregator<In>, M> Clone for MergeOperator<In, K, A, M> {
+impl<In, K, A: Aggregator<In>, M> Clone for MergeOperator<In, K, A, M> {
     fn clone(&self) -> Self {
         MergeOperator::new(self.aggregator.clone())
     }
@@ -298,38 +304,54 @@ where
 {
     type Out = M::Out;
 
+    fn declare(&mut self, state: &mut OperatorState) {
+        state.tables.push(Self::declared().0.table::<K>());
+    }
+
     fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
         self.only_at_end = context.task.options().final_results_only;
+        let (declared, accumulator) = Self::declared();
+        self.accumulator = accumulator;
+        self.states = KeyedStates::open(declared, context, millis_now())?;
         Ok(())
     }
 
     #[inline(always)]
     fn process<C: Collector<M::Out>>(&mut self, (key, part): (K, A::Accumulator), out: &mut C) {
-        let MergeOperator { aggregator, table, .. } = self;
+        let MergeOperator { aggregator, states, accumulator, .. } = self;
+        states.enter(key);
         // What stays must not keep the input buffer alive that it was cut from.
-        let keep = |key: &mut K, mut part: A::Accumulator| {
-            key.detach();
-            part.detach();
-            part
-        };
-        let fold = |accumulator: &mut A::Accumulator, part| {
-            aggregator.combine(accumulator, part);
-            accumulator.detach();
-        };
-        let (key, accumulator) = table.upsert(key, part, keep, fold);
-        if !self.only_at_end {
-            let result = aggregator.result(accumulator);
-            out.push(M::emit(key, result));
+        let merged = accumulator.merge(states, part, |accumulator, part| aggregator.combine(accumulator, part));
+        let result = (!self.only_at_end).then(|| aggregator.result(merged));
+        if let Some(result) = result {
+            out.push(M::emit(states.current_key(), result));
         }
+        states.leave();
     }
 
     fn end<C: Collector<M::Out>>(&mut self, out: &mut C) {
         if !self.only_at_end {
             return;
         }
-        for (key, accumulator) in self.table.index.drain() {
-            let result = self.aggregator.result(&accumulator);
-            out.push(M::emit(&key, result));
+        for row in self.states.rows() {
+            self.states.enter_row(row);
+            if let Some(accumulator) = self.accumulator.get(&self.states) {
+                let result = self.aggregator.result(accumulator);
+                out.push(M::emit(self.states.current_key(), result));
+            }
+            self.states.leave();
         }
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshotter<'_>) {
+        self.states.snapshot(snapshot, millis_now());
+    }
+
+    fn snapshot_step(&mut self, snapshot: &mut OperatorSnapshotter<'_>) -> bool {
+        self.states.snapshot_step(snapshot)
+    }
+
+    fn checkpoint_ended(&mut self, checkpoint: u64, _completed: bool) {
+        self.states.checkpoint_ended(checkpoint);
     }
 }

@@ -2,6 +2,9 @@
 
 mod aggregate;
 mod simple;
+mod watermarks;
+pub mod window;
 
 pub use aggregate::{Aggregator, EmitAs, EmitPair, EmitResult, KeyOf, MergeOperator, PreAggregateOperator, Reduce};
 pub use simple::{FilterOperator, FlatMapOperator, InspectOperator, MapOperator};
+pub use watermarks::{BoundedOutOfOrderness, WatermarkGenerator, WatermarkOperator, WatermarkStrategy};

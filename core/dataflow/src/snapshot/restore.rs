@@ -126,25 +126,35 @@ pub(crate) struct Conversion {
 impl Conversion {
     /// From what was written to `T`. `name`: of the state, for messages.
     pub(crate) fn to<T: Record>(written: &Schema, name: &str) -> Result<Conversion, TaskError> {
-        let migration = migration(written, &schema_of::<T>()).map_err(|change| {
+        Conversion::between(written, &schema_of::<T>(), name)
+    }
+
+    /// From what was written to values of another schema. `name`: of the state, for messages.
+    pub(crate) fn between(written: &Schema, schema: &Schema, name: &str) -> Result<Conversion, TaskError> {
+        let migration = migration(written, schema).map_err(|change| {
             TaskError::failed(FailureKind::Job, format!("state `{name}` cannot be restored: {change}"))
         })?;
         Ok(Conversion { migration: (!migration.is_identity()).then_some(migration), name: name.to_owned() })
     }
 
+    /// The bytes of one value in their present form, perhaps in `converted`.
+    pub(crate) fn bytes<'b>(&self, written: &'b [u8], converted: &'b mut Vec<u8>) -> Result<&'b [u8], TaskError> {
+        let Some(migration) = &self.migration else { return Ok(written) };
+        converted.clear();
+        migration.apply(written, converted).map_err(|error| self.damaged(&error))?;
+        Ok(converted)
+    }
+
     /// Reads one value.
     pub(crate) fn value<T: Record>(&self, bytes: &[u8]) -> Result<T, TaskError> {
-        let damaged = |error: &dyn std::fmt::Display| unreadable(format!("a value of `{}`: {error}", self.name));
         let mut converted = Vec::new();
-        let bytes = match &self.migration {
-            None => bytes,
-            Some(migration) => {
-                migration.apply(bytes, &mut converted).map_err(|error| damaged(&error))?;
-                converted.as_slice()
-            }
-        };
-        let mut value = T::decode(&mut Decoder::new(bytes)).map_err(|error| damaged(&error))?;
+        let bytes = self.bytes(bytes, &mut converted)?;
+        let mut value = T::decode(&mut Decoder::new(bytes)).map_err(|error| self.damaged(&error))?;
         value.detach();
         Ok(value)
+    }
+
+    fn damaged(&self, error: &dyn std::fmt::Display) -> TaskError {
+        unreadable(format!("a value of `{}`: {error}", self.name))
     }
 }

@@ -1,6 +1,7 @@
 //! The JobMaster under test: `harness.rs` plays everybody else by hand, `world.rs` at random.
 
 mod any_order;
+mod checkpoints;
 mod ends;
 mod harness;
 mod restarts;

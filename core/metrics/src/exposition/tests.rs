@@ -37,7 +37,7 @@ fn of_job_manager(process: &Values, jobs: &[&JobView]) -> String {
         process,
         resources: &resources(),
         summaries: &summaries,
-        jobs,
+        jobs: &jobs.iter().map(|job| (*job, CheckpointFigures::default())).collect::<Vec<_>>(),
         now: 6000,
     })
 }

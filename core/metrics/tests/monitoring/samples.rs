@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weir_metrics::{
-    JobManagerSample, TaskManagerSample, TaskSample, WorkerUsage, job_manager_exposition, process_metrics,
-    task_manager_exposition, task_manager_metrics,
+    CheckpointFigures, JobManagerSample, TaskManagerSample, TaskSample, WorkerUsage, job_manager_exposition,
+    process_metrics, task_manager_exposition, task_manager_metrics,
 };
 use weir_model::{
     JobGraph, JobId, JobStatus, JobSummary, JobView, MetricsSnapshot, OperatorId, OperatorInfo, OperatorKind,
@@ -57,7 +57,7 @@ pub fn of_job_manager() -> String {
             providers: vec![provider],
         },
         summaries: std::slice::from_ref(&job.summary),
-        jobs: &[&job],
+        jobs: &[(&job, CheckpointFigures::default())],
         now: 6000,
     })
 }

@@ -141,6 +141,13 @@ struct JarBody {
     job_id: Option<String>,
     #[serde(deserialize_with = "as_text")]
     savepoint_path: Option<String>,
+    #[serde(deserialize_with = "as_text")]
+    allow_non_restored_state: Option<String>,
+    #[serde(deserialize_with = "as_text")]
+    claim_mode: Option<String>,
+    /// Its name before Flink 1.20.
+    #[serde(deserialize_with = "as_text")]
+    restore_mode: Option<String>,
     flink_configuration: Option<BTreeMap<String, Value>>,
 }
 
@@ -157,10 +164,25 @@ fn as_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>,
 /// What the client wants: the body before the query.
 fn request(artifact: &str, query: &Parameters, body: JarBody) -> Result<RunRequest, ApiError> {
     let text = |own: Option<String>, name: &str| own.or_else(|| query.text(name).map(str::to_owned));
-    if body.savepoint_path.is_some() || query.text("savepointPath").is_some() {
-        let message = "Weir takes no savepoints yet, so no job can be started from one. Leave `savepointPath` out.";
-        return Err(ApiError::bad_request(message));
-    }
+    let mut configuration = configuration(body.flink_configuration.unwrap_or_default())?;
+    // As in Flink, these say the same as options, and go before them.
+    let restore = [
+        ("execution.state-recovery.path", text(body.savepoint_path, "savepointPath")),
+        (
+            "execution.state-recovery.ignore-unclaimed-state",
+            text(body.allow_non_restored_state, "allowNonRestoredState")
+                .map(|text| truth(&text, "allowNonRestoredState"))
+                .transpose()?,
+        ),
+        (
+            "execution.state-recovery.claim-mode",
+            text(body.claim_mode.or(body.restore_mode), "claimMode").map(|text| claim_mode(&text)).transpose()?,
+        ),
+    ];
+    let from_state = restore[0].1.is_some();
+    // Dashboards send the other two with every job; without a path they mean nothing.
+    let given = restore.into_iter().filter(|_| from_state);
+    configuration.extend(given.filter_map(|(key, value)| Some((key.to_owned(), value?))));
     let parallelism = text(body.parallelism, "parallelism").map(|text| parallelism(&text)).transpose()?;
     let job_id = body.job_id.or_else(|| query.text("jobid").map(str::to_owned));
     let job_id = job_id.map(|text| text.parse::<JobId>()).transpose().map_err(ApiError::bad_parameter)?;
@@ -169,7 +191,7 @@ fn request(artifact: &str, query: &Parameters, body: JarBody) -> Result<RunReque
         job: text(body.entry_class, "entry-class"),
         arguments: arguments(query, body.program_args_list, body.program_args)?,
         parallelism,
-        configuration: configuration(body.flink_configuration.unwrap_or_default())?,
+        configuration,
         job_id,
     })
 }
@@ -181,6 +203,28 @@ fn parallelism(text: &str) -> Result<u32, ApiError> {
             "Cannot resolve parameter (parallelism) from value {text:?}: expected a number of at least 1"
         ))
     })
+}
+
+fn truth(text: &str, name: &str) -> Result<String, ApiError> {
+    match text.to_ascii_lowercase().as_str() {
+        value @ ("true" | "false") => Ok(value.to_owned()),
+        _ => Err(ApiError::bad_parameter(format!(
+            "Cannot resolve parameter ({name}) from value {text:?}: expected true or false"
+        ))),
+    }
+}
+
+fn claim_mode(text: &str) -> Result<String, ApiError> {
+    match text.to_ascii_uppercase().as_str() {
+        mode @ ("CLAIM" | "NO_CLAIM") => Ok(mode.to_owned()),
+        "LEGACY" => Err(ApiError::bad_request(
+            "The claim mode LEGACY leaves open who removes the snapshot, so Weir does not have it: use NO_CLAIM, and it \
+             stays yours, or CLAIM, and it is the job's.",
+        )),
+        _ => Err(ApiError::bad_parameter(format!(
+            "Cannot resolve parameter (claimMode) from value {text:?}: expected CLAIM or NO_CLAIM"
+        ))),
+    }
 }
 
 fn arguments(query: &Parameters, list: Option<Vec<String>>, line: Option<String>) -> Result<Vec<String>, ApiError> {

@@ -44,7 +44,7 @@ pub(super) async fn find(cluster: &Cluster, path: &Path) -> Result<(JobId, Arc<J
     Ok((id, job))
 }
 
-fn not_found(id: JobId, error: GatewayError) -> ApiError {
+pub(super) fn not_found(id: JobId, error: GatewayError) -> ApiError {
     match error {
         GatewayError::NotFound(_) => ApiError::not_found(format!("Job {id} not found")),
         other => other.into(),

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use serde::Serialize;
-use weir_metrics::{Values, job_metrics, subtask_metrics, value_text};
+use weir_metrics::{CheckpointFigures, Values, job_metrics, subtask_metrics, value_text};
 use weir_model::{JobId, SubtaskView, TaskManagerId};
 
 use super::vertex::Found;
@@ -56,8 +56,14 @@ async fn job_manager(cluster: Cluster, query: Parameters) -> Answer<Vec<Metric>>
 }
 
 async fn job(State(api): State<Arc<Api>>, cluster: Cluster, path: Path, query: Parameters) -> Answer<Vec<Metric>> {
-    let (_, job) = super::job::find(&cluster, &path).await?;
-    Ok(select(&job_metrics(&job, api.now()), &query))
+    let (id, job) = super::job::find(&cluster, &path).await?;
+    Ok(select(&job_metrics(&job, &figures(&cluster, id).await, api.now()), &query))
+}
+
+/// The job's checkpoints in numbers; without them if it has been forgotten meanwhile.
+async fn figures(cluster: &Cluster, id: JobId) -> CheckpointFigures {
+    let checkpoints = cluster.checkpoints(id).await.ok().flatten();
+    checkpoints.map(|checkpoints| checkpoints.figures()).unwrap_or_default()
 }
 
 async fn task_manager(cluster: Cluster, path: Path, query: Parameters) -> Answer<Vec<Metric>> {
@@ -114,7 +120,7 @@ async fn jobs(State(api): State<Arc<Api>>, cluster: Cluster, query: Parameters) 
         if wanted.is_empty() || wanted.contains(&summary.id) {
             // A job may be forgotten between the two questions.
             if let Ok(job) = cluster.job(summary.id).await {
-                values.push(job_metrics(&job, api.now()));
+                values.push(job_metrics(&job, &figures(&cluster, summary.id).await, api.now()));
             }
         }
     }

@@ -48,7 +48,7 @@ struct JobResult {
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct FailureCause {
+pub(super) struct FailureCause {
     class: String,
     stack_trace: String,
     serialized_throwable: String,
@@ -83,13 +83,20 @@ fn result(job: &JobView) -> JobResult {
     }
 }
 
+impl FailureCause {
+    /// In the words of `text`, of which the first line stands for it.
+    pub(super) fn new(class: &str, text: String) -> Self {
+        let serialized_throwable = super::java::serialized_throwable(class, &text);
+        Self { class: class.to_owned(), stack_trace: text, serialized_throwable }
+    }
+}
+
 fn failure_cause(job: &JobView) -> FailureCause {
     let (class, stack_trace) = match job.failures.first() {
         Some(view) => (super::exceptions::exception_name(view.failure.kind), view.failure.to_string()),
         None => ("JobFailed", "The cause of the failure is not known.".to_owned()),
     };
-    let serialized_throwable = super::java::serialized_throwable(class, &stack_trace);
-    FailureCause { class: class.to_owned(), stack_trace, serialized_throwable }
+    FailureCause::new(class, stack_trace)
 }
 
 #[derive(Serialize)]

@@ -25,23 +25,23 @@ impl Statistics {
         values.sort_unstable();
         let (Some(&min), Some(&max)) = (values.first(), values.last()) else { return Self::default() };
         let sum = values.iter().fold(0i64, |sum, value| sum.saturating_add(*value));
-        let at = |percent| percentile(&values, percent);
+        let at = |percent| percentile(&values, percent) as i64;
         let avg = sum / values.len() as i64;
         Self { min, max, avg, sum, median: at(50.0), p25: at(25.0), p75: at(75.0), p95: at(95.0) }
     }
 }
 
 /// As Flink estimates it: the position `percent · (n + 1)`, interpolated between its neighbours. `values` are sorted, not empty.
-fn percentile(values: &[i64], percent: f64) -> i64 {
+pub(super) fn percentile(values: &[i64], percent: f64) -> f64 {
     let position = percent / 100.0 * (values.len() as f64 + 1.0);
     let below = position.floor();
     if below < 1.0 {
-        return values[0];
+        return values[0] as f64;
     }
     let (Some(&low), Some(&high)) = (values.get(below as usize - 1), values.get(below as usize)) else {
-        return values[values.len() - 1];
+        return values[values.len() - 1] as f64;
     };
-    (low as f64 + (position - below) * (high as f64 - low as f64)) as i64
+    low as f64 + (position - below) * (high as f64 - low as f64)
 }
 
 /// The spread over tasks of all that a task shows in numbers.

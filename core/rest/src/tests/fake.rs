@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use weir_model::{
     Artifact, ArtifactId, ExecutionState, FailureKind, FailureView, JobEdge, JobGraph, JobId, JobStatus, JobSummary,
     JobVertex, JobView, MetricsSnapshot, OperatorId, OperatorInfo, OperatorKind, Partitioner, ProviderView,
@@ -20,8 +20,8 @@ use weir_model::{
 
 use crate::api::{Api, Dispatch};
 use crate::{
-    Answer, ArtifactUpload, ClusterGateway, FileBody, FileInfo, GatewayError, PlannedJob, ProcessRef, RestOptions,
-    RunRequest, Stack, StoredArtifact,
+    Answer, ArtifactUpload, ClusterGateway, FileBody, FileInfo, GatewayError, JobCheckpoints, PlannedJob, ProcessRef,
+    RestOptions, RunRequest, SavepointRequest, Stack, StoredArtifact,
 };
 
 /// The moment at which the tests take place.
@@ -263,6 +263,8 @@ pub(super) struct Fake {
     /// Whether an upload was dropped before it was finished.
     pub(super) dropped: Arc<AtomicBool>,
     pub(super) requests: Mutex<Vec<RunRequest>>,
+    /// Let operations go on that wait for it.
+    pub(super) proceed: Notify,
 }
 
 impl Fake {
@@ -310,6 +312,41 @@ impl ClusterGateway for Fake {
             id if id == failed() => fail(GatewayError::Conflict(format!("Job {id} has FAILED already"))),
             id if id == running() => ready(()),
             id => fail(GatewayError::NotFound(format!("no job {id}"))),
+        }
+    }
+
+    fn checkpoints(&self, id: JobId) -> Answer<'_, Option<Arc<JobCheckpoints>>> {
+        match id {
+            id if id == running() => ready(Some(Arc::new(super::checkpoints::views()))),
+            id if id == waiting() || id == failed() => ready(None),
+            id => fail(GatewayError::NotFound(format!("no job {id}"))),
+        }
+    }
+
+    fn take_checkpoint(&self, id: JobId, full: bool) -> Answer<'_, u64> {
+        self.note(format!("checkpoint {id} full={full}"));
+        Box::pin(async move {
+            self.proceed.notified().await;
+            if full { Err(GatewayError::Conflict("tasks are not running".to_owned())) } else { Ok(9) }
+        })
+    }
+
+    fn take_savepoint(&self, id: JobId, request: SavepointRequest) -> Answer<'_, String> {
+        self.note(format!("savepoint {id} {:?} {:?}", request.directory, request.then));
+        Box::pin(async move {
+            self.proceed.notified().await;
+            match request.directory.as_deref() {
+                Some("/full") => Err(GatewayError::NoSpace("the disk is full".to_owned())),
+                directory => Ok(format!("file://{}/savepoint-0a0a0a-1", directory.unwrap_or("/savepoints"))),
+            }
+        })
+    }
+
+    fn dispose_savepoint(&self, path: String) -> Answer<'_, ()> {
+        self.note(format!("dispose {path}"));
+        match path.as_str() {
+            "/none" => fail(GatewayError::BadRequest("there is no _metadata in /none".to_owned())),
+            _ => ready(()),
         }
     }
 

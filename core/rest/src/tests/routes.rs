@@ -88,26 +88,6 @@ async fn things_that_are_not_there_are_404() {
 }
 
 #[tokio::test]
-async fn checkpoints_are_said_to_be_off_in_the_words_clients_look_for() {
-    let server = Server::new(options());
-    let job = running();
-    for path in ["checkpoints", "checkpoints/config", "checkpoints/details/1"] {
-        let message = server.error("GET", &format!("/jobs/{job}/{path}"), "", 404).await;
-        assert!(message.contains("Checkpointing has not been enabled"), "{message}");
-    }
-    for path in ["checkpoints", "savepoints", "stop"] {
-        let message = server.error("POST", &format!("/jobs/{job}/{path}"), "{}", 501).await;
-        assert!(message.contains("no checkpoints or savepoints"), "{message}");
-    }
-    for (method, path) in [("POST", "/savepoint-disposal"), ("GET", "/savepoint-disposal/abc")] {
-        let message = server.error(method, path, "", 501).await;
-        assert!(message.contains("no checkpoints or savepoints"), "{message}");
-    }
-    let message = server.error("GET", &format!("/jobs/{job}/savepoints/abc"), "", 404).await;
-    assert!(message.contains(&format!("no savepoint operation with triggerId=abc for job {job}")), "{message}");
-}
-
-#[tokio::test]
 async fn the_environment_of_a_jobs_jobmanager_is_that_of_all() {
     let server = Server::new(options());
     let job = running();

@@ -139,6 +139,23 @@ async fn a_run_takes_what_the_dashboard_of_flink_sends() {
 }
 
 #[tokio::test]
+async fn a_run_from_a_savepoint_is_a_run_with_the_options_that_say_so() {
+    let options = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(key, value)| (format!("execution.state-recovery.{key}"), (*value).to_owned())).collect()
+    };
+    let body = r#"{"savepointPath": "/s", "allowNonRestoredState": true, "claimMode": "claim",
+        "flinkConfiguration": {"execution.state-recovery.path": "/other"}}"#;
+    let expect = [("path", "/s"), ("ignore-unclaimed-state", "true"), ("claim-mode", "CLAIM")];
+    assert_eq!(requested("", body).await.configuration, options(&expect));
+    let query = "?savepointPath=/s&allowNonRestoredState=true";
+    assert_eq!(requested(query, "").await.configuration, options(&expect[..2]));
+    let body = r#"{"savepointPath": "/s", "restoreMode": "NO_CLAIM", "allowNonRestoredState": ""}"#;
+    assert_eq!(requested("", body).await.configuration, options(&[("path", "/s"), ("claim-mode", "NO_CLAIM")]));
+    let body = r#"{"savepointPath": "", "allowNonRestoredState": "true", "claimMode": "CLAIM"}"#;
+    assert_eq!(requested("", body).await.configuration, options(&[]));
+}
+
+#[tokio::test]
 async fn a_run_that_cannot_be_is_refused() {
     let server = Server::new(options());
     let check = async |path: &str, body: &str, expect: &str| {
@@ -152,7 +169,9 @@ async fn a_run_that_cannot_be_is_refused() {
     check(path, r#"{"parallelism": "many"}"#, "parallelism").await;
     check(path, r#"{"parallelism": 0}"#, "at least 1").await;
     check(path, r#"{"jobId": "1"}"#, "Bad request, could not parse parameters").await;
-    check(path, r#"{"savepointPath": "/s"}"#, "no savepoints").await;
+    check(path, r#"{"savepointPath": "/s", "claimMode": "LEGACY"}"#, "use NO_CLAIM").await;
+    check(path, r#"{"savepointPath": "/s", "restoreMode": "MINE"}"#, "expected CLAIM or NO_CLAIM").await;
+    check(path, r#"{"savepointPath": "/s", "allowNonRestoredState": "maybe"}"#, "expected true or false").await;
     check(path, r#"{"programArgs": "a", "programArgsList": ["b"]}"#, "Confusing request").await;
     check(path, r#"{"flinkConfiguration": {"a": []}}"#, "expected a text").await;
     assert!(server.fake.requests.lock().unwrap().is_empty());

@@ -173,7 +173,7 @@ impl<T: Clone + 'static> SourceReader for CollectionReader<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Got, context, drain};
+    use super::super::testing::{check_restores, context, drain};
     use super::*;
 
     #[test]
@@ -191,18 +191,17 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_continues_from_its_snapshot() {
-        let source = CollectionSource::new(0..10_000);
-        let mut reader = CollectionReader::new(&source);
-        reader.add_split(IndexSplit { next: 0, end: 10_000 }).unwrap();
-        let mut got = Got::default();
-        reader.poll(&mut got).unwrap();
-        let mut restored = CollectionReader::new(&source.clone());
-        for split in reader.snapshot() {
-            restored.add_split(split).unwrap();
+    fn a_reader_goes_on_wherever_it_was() {
+        let source = CollectionSource::new(0..20_000);
+        let expect: Vec<i32> = (0..20_000).collect();
+        for parallelism in [1, 3] {
+            check_restores(
+                |restored| source.create_enumerator(&EnumeratorContext { parallelism, restored }).unwrap(),
+                || CollectionReader::new(&source),
+                |reader, got| reader.poll(got).unwrap(),
+                &expect,
+            );
         }
-        while restored.poll(&mut got).unwrap() == ReaderStatus::More {}
-        assert!(got.0.into_iter().eq(0..10_000));
     }
 
     #[test]

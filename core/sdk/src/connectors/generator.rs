@@ -324,7 +324,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Got, context, drain};
+    use super::super::testing::{Got, check_restores, context, drain};
     use super::*;
 
     fn all_of(source: &GeneratorSource<fn(u64) -> u64>, parallelism: u32) -> Vec<Vec<u64>> {
@@ -359,17 +359,32 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_continues_from_its_snapshot() {
-        let mut first = GeneratorReader::new(|n| n, None);
-        first.add_split(NumberSplit { next: 0, end: 20_000, step: 1 }).unwrap();
-        let mut got = Got::default();
-        assert_eq!(first.poll(&mut got).unwrap(), ReaderStatus::More);
-        let mut second = GeneratorReader::new(|n| n, None);
-        for split in first.snapshot() {
-            second.add_split(split).unwrap();
+    fn a_reader_goes_on_wherever_it_was() {
+        for parallelism in [1, 3] {
+            let source = GeneratorSource::new((|n| n) as fn(u64) -> u64).records(50_000);
+            check_restores(
+                |restored| source.create_enumerator(&EnumeratorContext { parallelism, restored }).unwrap(),
+                || GeneratorReader::new(source.function, None),
+                |reader, got| reader.poll(got).unwrap(),
+                &(0..50_000).collect::<Vec<_>>(),
+            );
         }
-        while second.poll(&mut got).unwrap() == ReaderStatus::More {}
-        assert!(got.0.into_iter().eq(0..20_000));
+    }
+
+    #[test]
+    fn a_paced_reader_goes_on_with_the_next_number_and_begins_its_schedule_there() {
+        let split = NumberSplit { next: 1, end: 1000, step: 2 };
+        let (mut first, mut got) = (GeneratorReader::new(|n| n, Some(1000.0)), Got::default());
+        first.add_split(split).unwrap();
+        let start = first.pace.as_ref().unwrap().origin;
+        first.poll_paced(&mut got, start + Duration::from_millis(300));
+        let mut second = GeneratorReader::new(|n| n, Some(1000.0));
+        first.snapshot().into_iter().for_each(|split| second.add_split(split).unwrap());
+        let start = second.pace.as_ref().unwrap().origin;
+        second.poll_paced(&mut got, start);
+        assert_eq!(got.0.len(), 150, "nothing is due at once");
+        while second.poll_paced(&mut got, start + Duration::from_secs(1)) != ReaderStatus::NeedSplit {}
+        assert!(got.0.into_iter().eq((1..1000).step_by(2)));
     }
 
     #[test]

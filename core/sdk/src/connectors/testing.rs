@@ -53,3 +53,38 @@ where
     }
     Ok(readers.into_iter().map(|(_, got, _)| got.0).collect())
 }
+
+/// Checks that wherever enumerator and reader are, a new enumerator and a new reader that begin with their state emit exactly the rest.
+/// `poll` should emit little, so that there are many such places.
+pub(super) fn check_restores<E, R>(
+    enumerator: impl Fn(Option<Vec<u8>>) -> E,
+    reader: impl Fn() -> R,
+    poll: impl Fn(&mut R, &mut Got<R::Item>) -> ReaderStatus,
+    expect: &[R::Item],
+) where
+    E: SplitEnumerator,
+    R: SourceReader<Split = E::Split>,
+    R::Split: Clone + PartialEq + std::fmt::Debug,
+    R::Item: Clone + PartialEq + std::fmt::Debug,
+{
+    let (mut from, mut reading, mut got) = (enumerator(None), reader(), Got::default());
+    loop {
+        let (mut from_again, mut reading_again) = (enumerator(Some(from.snapshot().unwrap())), reader());
+        let splits = reading.snapshot();
+        for split in splits.clone() {
+            reading_again.add_split(split).unwrap();
+        }
+        assert_eq!(reading_again.snapshot(), splits, "a reader that has read nothing has what it was given");
+        let rest = drain(&mut from_again, vec![reading_again]).concat();
+        assert_eq!([got.0.clone(), rest].concat(), expect, "restored after {} records", got.0.len());
+        match poll(&mut reading, &mut got) {
+            ReaderStatus::More | ReaderStatus::Wait(_) => {}
+            ReaderStatus::NeedSplit => match from.next_split(0).unwrap() {
+                NextSplit::Split(split) => reading.add_split(split).unwrap(),
+                NextSplit::NotYet(_) => {}
+                NextSplit::Finished => break,
+            },
+        }
+    }
+    assert_eq!(got.0, expect);
+}

@@ -35,6 +35,9 @@ pub(super) struct Restored {
     pub(super) committables: Vec<Committable>,
 }
 
+/// States of enumerators, by vertex; or why there are none.
+pub(super) type EnumeratorStates = Result<Vec<(u32, Vec<u8>)>, String>;
+
 /// The enumerators of a run.
 pub(super) struct Enumerators {
     sources: Sources,
@@ -96,7 +99,7 @@ impl Enumerators {
     }
 
     /// The state of all enumerators. Splits given so far are part of the state of readers.
-    fn snapshot(&mut self, checkpoint: u64) -> Result<Vec<(u32, Vec<u8>)>, String> {
+    fn snapshot(&mut self, checkpoint: u64) -> EnumeratorStates {
         let state = |(&vertex, one): (&u32, &Enumeration)| Ok((vertex, one.enumerator.snapshot()?));
         let states = || self.by_vertex.iter().map(state).collect::<Result<Vec<_>, SourceError>>();
         let states = caught(|| states().map_err(|error| error.to_string()))?;
@@ -160,7 +163,7 @@ pub(super) enum SplitOrder {
         /// Its number.
         checkpoint: u64,
         /// Hears the state of the enumerators, by vertex; or why there is none.
-        done: Box<dyn FnOnce(Result<Vec<(u32, Vec<u8>)>, String>) + Send>,
+        done: Box<dyn FnOnce(EnumeratorStates) + Send>,
     },
     /// A checkpoint is complete.
     Completed {
@@ -199,4 +202,123 @@ pub(super) fn serve_splits(
         }
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_dataflow::record::{Decoder, Record};
+    use weir_dataflow::source::{DriverSource, Source};
+
+    use super::*;
+    use crate::connectors::CollectionSource;
+
+    /// Hands out the numbers 0 to 8, each in a split of its own, to two readers.
+    fn open(restored: Option<&Restored>) -> Enumerators {
+        let source: Box<dyn ErasedSource> = Box::new(DriverSource(CollectionSource::new(0..8)));
+        let sources = Sources::new(Mutex::new([(0, source)].into()));
+        let mut enumerators = Enumerators { sources, parallelism: [(0, 2)].into(), by_vertex: BTreeMap::new() };
+        enumerators.make(restored).unwrap();
+        enumerators
+    }
+
+    fn task(subtask: u32) -> TaskId {
+        TaskId { vertex: 0, subtask }
+    }
+
+    /// The next number for a reader; none if there are no more.
+    fn next(enumerators: &mut Enumerators, subtask: u32) -> Option<u64> {
+        match enumerators.next_split(task(subtask)) {
+            SplitAnswer::Next(NextSplit::Split(bytes)) => {
+                let split = <CollectionSource<i32> as Source>::Split::decode(&mut Decoder::new(&bytes)).unwrap();
+                assert_eq!(split.next + 1, split.end);
+                Some(split.next)
+            }
+            SplitAnswer::Next(NextSplit::Finished) => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn both(enumerators: &mut Enumerators) -> [Option<u64>; 2] {
+        [next(enumerators, 0), next(enumerators, 1)]
+    }
+
+    fn rest(enumerators: &mut Enumerators) -> Vec<u64> {
+        let mut rest: Vec<u64> = std::iter::from_fn(|| next(enumerators, 0)).collect();
+        rest.sort_unstable();
+        rest
+    }
+
+    fn restored(checkpoint: u64, enumerators: Vec<(u32, Vec<u8>)>) -> Restored {
+        Restored { checkpoint, enumerators: enumerators.into_iter().collect(), committables: Vec::new() }
+    }
+
+    #[test]
+    fn a_task_that_starts_again_gives_back_what_it_was_given_since_the_last_complete_checkpoint() {
+        let mut enumerators = open(None);
+        both(&mut enumerators);
+        enumerators.snapshot(1).unwrap();
+        assert_eq!(both(&mut enumerators), [Some(2), Some(3)]);
+        enumerators.completed(1);
+        // Not complete.
+        enumerators.snapshot(2).unwrap();
+        assert_eq!(both(&mut enumerators), [Some(4), Some(5)]);
+        enumerators.reset(&[task(1)], Some(&restored(1, Vec::new()))).unwrap();
+        assert_eq!(rest(&mut enumerators), [3, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_task_that_starts_again_without_a_checkpoint_gives_everything_back() {
+        let mut enumerators = open(None);
+        both(&mut enumerators);
+        enumerators.snapshot(1).unwrap();
+        next(&mut enumerators, 0);
+        enumerators.reset(&[task(0)], None).unwrap();
+        assert_eq!(rest(&mut enumerators), [0, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_checkpoint_of_which_the_news_is_late_counts_all_the_same() {
+        let mut enumerators = open(None);
+        next(&mut enumerators, 0);
+        enumerators.snapshot(1).unwrap();
+        next(&mut enumerators, 0);
+        enumerators.reset(&[task(0)], Some(&restored(1, Vec::new()))).unwrap();
+        assert_eq!(rest(&mut enumerators), [1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_snapshot_that_came_later_holds_what_an_earlier_one_did_not() {
+        let mut enumerators = open(None);
+        next(&mut enumerators, 0);
+        enumerators.snapshot(1).unwrap();
+        next(&mut enumerators, 0);
+        enumerators.snapshot(2).unwrap();
+        next(&mut enumerators, 0);
+        enumerators.completed(2);
+        enumerators.reset(&[task(0)], Some(&restored(2, Vec::new()))).unwrap();
+        assert_eq!(rest(&mut enumerators), [2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn all_tasks_go_on_from_where_the_enumerators_were() {
+        let mut enumerators = open(None);
+        both(&mut enumerators);
+        let states = enumerators.snapshot(1).unwrap();
+        both(&mut enumerators);
+        let restored = restored(1, states);
+        enumerators.reset(&[], Some(&restored)).unwrap();
+        // What the readers have in their state is not given back, now or when one of them starts again.
+        assert_eq!(next(&mut enumerators, 0), Some(2));
+        enumerators.reset(&[task(0), task(1)], Some(&restored)).unwrap();
+        assert_eq!(rest(&mut enumerators), [2, 3, 4, 5, 6, 7]);
+        assert_eq!(rest(&mut open(Some(&restored))), [2, 3, 4, 5, 6, 7]);
+        enumerators.reset(&[], None).unwrap();
+        assert_eq!(rest(&mut enumerators), [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_is_an_error_that_says_so() {
+        let error = open(None).reset(&[], Some(&restored(1, vec![(0, vec![1])]))).unwrap_err();
+        assert!(error.contains("the stored state of a collection cannot be restored"), "{error}");
+    }
 }

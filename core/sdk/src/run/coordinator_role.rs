@@ -19,7 +19,7 @@ use weir_proto::worker::PROTOCOL_VERSION;
 use weir_proto::{FrameError, job_graph_hash, read_frame, write_frame};
 
 use super::commits::{CommitOrders, Commits};
-use super::coordinator::{self, Enumerators, Restored, Sinks, SplitOrder};
+use super::coordinator::{self, EnumeratorStates, Enumerators, Restored, Sinks, SplitOrder};
 use super::{Job, arguments, author_code, build_job, exit, protocol, signals, terminal};
 
 /// How long removing what was written aside may take once nobody waits for it any more.
@@ -161,7 +161,9 @@ impl Role {
             }
             to_coordinator::Message::Discard(_) => {
                 let link = self.link.clone();
-                let done = move || drop(link.tell(to_job_manager::Message::Discarded(proto::Discarded {})));
+                let done = move || {
+                    link.tell(to_job_manager::Message::Discarded(proto::Discarded {}));
+                };
                 self.commit_orders.discard(done);
                 Ok(())
             }
@@ -196,7 +198,7 @@ impl Role {
     fn on_snapshot(&self, checkpoint: u64) -> Result<(), FrameError> {
         self.commits.keep();
         let link = self.link.clone();
-        let done = move |result: Result<Vec<(u32, Vec<u8>)>, String>| {
+        let done = move |result: EnumeratorStates| {
             let (enumerators, error) = match result {
                 Ok(states) => (states, String::new()),
                 Err(error) => (Vec::new(), error),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use weir_checkpoint::{CheckpointEvent, TaskSnapshot};
 use weir_config::{Configuration, Origin, RestartStrategyType, options};
 use weir_dataflow::plan::JobPlan;
+use weir_dataflow::source::SplitAnswer;
 use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::WorkerEvent;
 use weir_model::{ExecutionState, FailureKind, JobStatus, Placement, TaskFailure, TaskId};
@@ -40,6 +41,13 @@ pub(super) enum DriverEvent {
         deployment: u32,
         /// What it says.
         event: WorkerEvent,
+    },
+    /// An enumerator has answered a task.
+    SplitAnswered {
+        /// The task that asked.
+        task: TaskId,
+        /// The answer.
+        answer: SplitAnswer,
     },
     /// A worker process ended or cannot be reached.
     WorkerLost {
@@ -217,10 +225,11 @@ impl Preparation {
     ) -> Result<Outcome> {
         let graph = ExecutionGraph::new(&plan.graph)?;
         if let Some(enumerators) = self.enumerators {
-            // Weak: the backend holds a sender of orders, and the enumerators' thread ends when the last sender is gone.
-            let backend = Arc::downgrade(&backend);
+            // Through the driver, as triggers go: what is answered after the enumerators' state was taken reaches its task after the
+            // checkpoint's barrier.
+            let events = self.events_in.clone();
             coordinator::serve_splits(enumerators, self.orders, move |task, answer| {
-                backend.upgrade().map(|backend| backend.answer_split(task, answer)).is_some()
+                events.send(DriverEvent::SplitAnswered { task, answer }).is_ok()
             })?;
         }
         let timeout = configuration.get(&options::CANCELLATION_TIMEOUT);
@@ -326,6 +335,10 @@ impl Driver {
     fn on_event(&mut self, event: DriverEvent) -> Option<JobReport> {
         match event {
             DriverEvent::Worker { deployment, event } => self.on_worker(deployment, event),
+            DriverEvent::SplitAnswered { task, answer } => {
+                self.backend.answer_split(task, answer);
+                None
+            }
             DriverEvent::Checkpoint(event) => self.on_checkpoint(event),
             DriverEvent::Reset { deployment, result } => self.on_reset(deployment, result),
             DriverEvent::WorkerLost { worker, reason } => self.tell(self.worker_lost(worker, reason)),

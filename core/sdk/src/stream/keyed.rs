@@ -39,6 +39,10 @@ where
         KeyedStream { stream, key_of, key: PhantomData }
     }
 
+    pub(crate) fn into_parts(self) -> (DataStream<C>, F) {
+        (self.stream, self.key_of)
+    }
+
     /// Combines the records of a key into one, two at a time: sums, maxima, merges. `f` must be associative.
     ///
     /// Records are combined before the exchange as well. A bounded job emits one record per key when its input ends; an

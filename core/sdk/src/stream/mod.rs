@@ -11,6 +11,8 @@ mod keyed;
 mod shared;
 mod sinks;
 mod upstream;
+mod watermarks;
+pub mod windows;
 
 use weir_dataflow::operator::{CoOperator, Operator, Then};
 use weir_dataflow::operators::{FilterOperator, FlatMapOperator, InspectOperator, MapOperator};

@@ -1,9 +1,9 @@
-//! A model of a job's coordinator process: hands out splits, collects committables, commits.
+//! A model of a job's coordinator process: hands out splits, tells its state for checkpoints, commits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use weir_jobmaster::{FromCoordinator, ToCoordinator};
+use weir_jobmaster::{FromCoordinator, Restored, ToCoordinator};
 use weir_model::{Committable, JobId, TaskId};
 
 use super::worker::is_source;
@@ -20,11 +20,11 @@ pub(crate) struct Coordinator {
     /// When the last message arrives, at it and from it.
     last: [Duration; 2],
     unassigned: BTreeSet<u32>,
-    given: BTreeMap<TaskId, Vec<u32>>,
+    /// By task: splits, and the last checkpoint whose snapshot was taken before each.
+    given: BTreeMap<TaskId, Vec<(u32, u64)>>,
+    snapshotted: u64,
     /// Requests that wait for an answer.
     held: BTreeSet<TaskId>,
-    /// By task: its deployment, and the splits it has worked on.
-    committables: BTreeMap<TaskId, (u32, Vec<u32>)>,
 }
 
 /// What happens in a coordinator process.
@@ -81,7 +81,7 @@ impl World {
             unassigned: (0..splits).collect(),
             given: BTreeMap::new(),
             held: BTreeSet::new(),
-            committables: BTreeMap::new(),
+            snapshotted: 0,
         };
         self.coordinators.insert(job, coordinator);
     }
@@ -140,7 +140,8 @@ impl World {
 
     fn on_coordinator_message(&mut self, job: JobId, message: ToCoordinator) {
         match message {
-            ToCoordinator::Open { .. } => {
+            ToCoordinator::Open { restored, .. } => {
+                self.restore(job, restored.as_ref());
                 let broken = !self.calm && self.random.chance(5);
                 let result = if broken { Err("no such file".to_owned()) } else { Ok(()) };
                 let delay = self.random.millis(1, 200);
@@ -157,9 +158,13 @@ impl World {
                     self.give_split(job, task);
                 }
             }
-            ToCoordinator::AddCommittables { task, committables } => self.add_committables(job, task, &committables),
-            ToCoordinator::ResetTasks { tasks } => self.reset_tasks(job, &tasks),
-            ToCoordinator::Commit => self.commit(job),
+            ToCoordinator::ResetTasks { tasks, restored } => self.reset_tasks(job, &tasks, restored.as_ref()),
+            ToCoordinator::SnapshotEnumerators { checkpoint } => self.snapshot(job, checkpoint),
+            ToCoordinator::CheckpointCompleted { checkpoint } => {
+                let Some(coordinator) = self.coordinators.get_mut(&job) else { return };
+                coordinator.given.values_mut().for_each(|given| given.retain(|(_, after)| *after >= checkpoint));
+            }
+            ToCoordinator::Commit { checkpoint, committables } => self.commit(job, checkpoint, &committables),
             ToCoordinator::Discard => {
                 let committed = self.checks.committed.get(&job) == Some(&true);
                 self.check(!committed, || format!("the output of {job} is discarded after it was committed"));
@@ -184,7 +189,8 @@ impl World {
         let Some(coordinator) = self.coordinators.get_mut(&job) else { return };
         let answer = match coordinator.unassigned.pop_first() {
             Some(split) => {
-                coordinator.given.entry(task).or_default().push(split);
+                let after = coordinator.snapshotted;
+                coordinator.given.entry(task).or_default().push((split, after));
                 SplitAnswer::Split(split)
             }
             None if graph.is_bounded() => SplitAnswer::Finished,
@@ -195,68 +201,87 @@ impl World {
         self.answer(job, message, delay);
     }
 
-    fn add_committables(&mut self, job: JobId, task: TaskId, committables: &[Committable]) {
-        let [Committable { payload, .. }] = committables else {
-            return self.check(false, || format!("{task:?} of {job} wants {} things committed", committables.len()));
-        };
-        let numbers = numbers(payload);
-        let Some(coordinator) = self.coordinators.get_mut(&job) else { return };
-        let before = coordinator.committables.insert(task, (numbers[0], numbers[1..].to_vec()));
-        self.check(before.is_none(), || format!("{task:?} of {job} finishes a second time and was not reset"));
-    }
-
-    fn reset_tasks(&mut self, job: JobId, tasks: &[TaskId]) {
+    /// Makes the enumerator anew, and what is perhaps not visible visible.
+    fn restore(&mut self, job: JobId, restored: Option<&Restored>) {
         let splits = self.job_scenario(job).splits;
         let Some(coordinator) = self.coordinators.get_mut(&job) else { return };
+        let state = restored.and_then(|restored| restored.enumerators.first());
+        coordinator.unassigned =
+            state.map_or_else(|| (0..splits).collect(), |(_, state)| numbers(state).into_iter().collect());
+        coordinator.given.clear();
+        coordinator.held.clear();
+        self.show(job, restored.map(|restored| &restored.committables[..]).unwrap_or_default());
+    }
+
+    fn reset_tasks(&mut self, job: JobId, tasks: &[TaskId], restored: Option<&Restored>) {
         if tasks.is_empty() {
-            coordinator.unassigned = (0..splits).collect();
-            coordinator.given.clear();
-            coordinator.committables.clear();
-            coordinator.held.clear();
+            self.restore(job, restored);
         }
+        let Some(coordinator) = self.coordinators.get_mut(&job) else { return };
         for task in tasks {
-            coordinator.unassigned.extend(coordinator.given.remove(task).unwrap_or_default());
-            coordinator.committables.remove(task);
+            let given = coordinator.given.remove(task).unwrap_or_default();
+            coordinator.unassigned.extend(given.into_iter().map(|(split, _)| split));
             coordinator.held.remove(task);
         }
         let delay = self.random.millis(0, 50);
         self.answer(job, FromCoordinator::TasksReset(Ok(())), delay);
     }
 
-    /// All that was to be done must have been done, by attempts that count, and once.
-    fn commit(&mut self, job: JobId) {
-        let scenario = self.job_scenario(job).clone();
-        let Some(coordinator) = self.coordinators.get(&job) else { return };
-        let tasks = scenario.graph.task_count() as usize;
-        let committables = coordinator.committables.clone();
-        let mut splits: Vec<u32> = committables.values().flat_map(|(_, splits)| splits.iter().copied()).collect();
-        splits.sort_unstable();
-        self.check(committables.len() == tasks, || {
-            format!("{job} is committed when {} of {tasks} tasks have finished", committables.len())
-        });
-        self.check(splits.iter().copied().eq(0..scenario.splits), || {
-            format!("{job} is committed after the splits {splits:?} of {} were worked on", scenario.splits)
-        });
-        let first = self.checks.committed.insert(job, true).is_none();
-        self.check(first, || format!("{job} is committed twice"));
-        for (task, (attempt, _)) in committables {
-            let current = self.checks.attempt_of(job, task);
-            self.check(current == Some(attempt), || {
-                format!("attempt {attempt} of {task:?} of {job} is committed, but {current:?} counts")
+    fn snapshot(&mut self, job: JobId, checkpoint: u64) {
+        let broken = !self.calm && self.random.chance(10);
+        let Some(coordinator) = self.coordinators.get_mut(&job) else { return };
+        coordinator.snapshotted = checkpoint;
+        let state = coordinator.unassigned.iter().copied().flat_map(u32::to_le_bytes).collect();
+        // All sources share the splits.
+        let result = if broken { Err("it is busy".to_owned()) } else { Ok(vec![(0, state)]) };
+        let delay = self.random.millis(0, 50);
+        self.answer(job, FromCoordinator::EnumeratorsSnapshotted { checkpoint, result }, delay);
+    }
+
+    /// No split may become visible as part of two things.
+    fn show(&mut self, job: JobId, committables: &[Committable]) {
+        for Committable { payload, .. } in committables {
+            for split in numbers(payload).into_iter().skip(3) {
+                let visible = self.checks.visible.entry(job).or_default();
+                let before = visible.insert(split, payload.clone()).filter(|before| before != payload);
+                self.check(before.is_none(), || {
+                    format!(
+                        "split {split} of {job} is visible twice: by {:?} and {:?}",
+                        before.as_deref().map(numbers),
+                        numbers(payload)
+                    )
+                });
+            }
+        }
+    }
+
+    /// In the end all that was to be done must be visible.
+    fn commit(&mut self, job: JobId, checkpoint: Option<u64>, committables: &[Committable]) {
+        let delay = self.random.millis(1, 100);
+        let luck = if self.calm { 100 } else { self.random.below(100) };
+        // What fails may have been done in part.
+        let part = self.random.below(committables.len() as u64 + 1) as usize;
+        let done = if luck < 6 { &committables[..part] } else { committables };
+        self.show(job, done);
+        if checkpoint.is_none() {
+            self.checks.committed.insert(job, luck >= 6);
+        }
+        if luck < 3 {
+            let instance = self.coordinators.get(&job).map_or(0, |coordinator| coordinator.instance);
+            return self.after(Duration::ZERO, Happening::Coordinator { job, instance, step: Step::Die });
+        }
+        if luck < 6 {
+            let result = Err("no space left on device".to_owned());
+            return self.answer(job, FromCoordinator::CommitDone { checkpoint, result }, delay);
+        }
+        if checkpoint.is_none() {
+            let splits = self.job_scenario(job).splits;
+            let visible: Vec<u32> =
+                self.checks.visible.get(&job).into_iter().flatten().map(|(split, _)| *split).collect();
+            self.check(visible.iter().copied().eq(0..splits), || {
+                format!("{job} is committed, and the splits {visible:?} of {splits} are visible")
             });
         }
-        let delay = self.random.millis(1, 100);
-        match self.random.below(100) {
-            0..3 if !self.calm => {
-                let instance = self.coordinators[&job].instance;
-                self.after(Duration::ZERO, Happening::Coordinator { job, instance, step: Step::Die });
-            }
-            3..6 if !self.calm => {
-                // Some of it is visible.
-                self.checks.committed.insert(job, false);
-                self.answer(job, FromCoordinator::CommitDone(Err("no space left on device".to_owned())), delay);
-            }
-            _ => self.answer(job, FromCoordinator::CommitDone(Ok(())), delay),
-        }
+        self.answer(job, FromCoordinator::CommitDone { checkpoint, result: Ok(()) }, delay);
     }
 }

@@ -5,7 +5,7 @@
 //! - At most one attempt of a task counts: no attempt is deployed before the one before it has ended or is lost.
 //! - What is told of an old attempt changes nothing.
 //! - States follow each other as they may, and attempts only grow.
-//! - A job is committed once, when each of its splits was worked on exactly once by attempts that count (`coordinator.rs`).
+//! - What was worked on is visible once, and of a job that has finished all of it, whatever was committed again (`coordinator.rs`).
 //! - A TaskManager does nothing for a leader it knows to be replaced, and its workers never share a slot between jobs
 //!   (`task_manager.rs`, `worker.rs`).
 //! - Every job ends; afterwards all slots are free, no worker and no coordinator is left, and no provider has a TaskManager that
@@ -42,6 +42,10 @@ pub(crate) struct Checks {
     pub(crate) ended: BTreeMap<JobId, JobStatus>,
     /// Jobs whose commit was begun, and whether it succeeded.
     pub(crate) committed: BTreeMap<JobId, bool>,
+    /// What is visible, by split: what it came with.
+    pub(crate) visible: BTreeMap<JobId, BTreeMap<u32, Vec<u8>>>,
+    /// Number of deployments that began from a checkpoint.
+    pub(crate) restores: u32,
     jobs: usize,
 }
 
@@ -56,6 +60,8 @@ impl Checks {
             shown: BTreeMap::new(),
             ended: BTreeMap::new(),
             committed: BTreeMap::new(),
+            visible: BTreeMap::new(),
+            restores: 0,
             jobs,
         }
     }
@@ -165,7 +171,8 @@ impl Checks {
                     }
                 }
             }
-            ToTaskManager::Deploy { plan, worker } => {
+            ToTaskManager::Deploy { plan, worker, restore } => {
+                self.restores += u32::from(!restore.is_empty());
                 let number = plan.deployment.number;
                 for task in plan.placement.tasks_of(*worker) {
                     if let Some((former, on)) = self.running.insert((job, task), (number, id.clone())) {

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use weir_checkpoint::{OperatorDeclaration, StateDeclarations};
 use weir_dispatcher::{Dispatcher, DispatcherOptions, Effect as DispatcherEffect, Event as DispatcherEvent, JobRecord};
 use weir_jobmaster::{JobMaster, JobMasterEffect, JobMasterEvent, JobSpec};
 use weir_model::{
-    Artifact, ArtifactId, FromResourceManager, FromTaskManager, JobId, Launch, LeaderEpoch, TaskManagerId,
-    ToTaskManager,
+    Artifact, ArtifactId, FromResourceManager, FromTaskManager, JobGraph, JobId, JobVertex, Launch, LeaderEpoch,
+    TaskManagerId, ToTaskManager,
 };
 use weir_proto::control::{ForJobManager, ForTaskManager, Timing, encode_plan};
 use weir_resourcemanager::{
@@ -398,6 +399,9 @@ impl World {
                 token: [7; 32],
             }),
             configuration: BTreeMap::new(),
+            checkpointing: scenario.checkpointing.clone(),
+            states: states(&record.graph),
+            restore: None,
         };
         let options = scenario.options.clone();
         match JobMaster::new(spec, options, self.now) {
@@ -519,8 +523,24 @@ impl World {
                 let what = ForJm::Timer(TimerOf::Job(job, id));
                 self.at(at, Happening::JobManager { life, what });
             }
+            JobMasterEffect::WriteMetadata { checkpoint, .. } => {
+                let full = !self.calm && self.random.chance(30);
+                let result = if full { Err("no space left on device".to_owned()) } else { Ok(()) };
+                self.answer_from_storage(job, JobMasterEvent::MetadataWritten { checkpoint, result });
+            }
+            JobMasterEffect::Remove { removal, .. } => {
+                self.answer_from_storage(job, JobMasterEvent::Removed { removal, result: Ok(()) });
+            }
+            JobMasterEffect::RequestDone { .. } => {}
+            JobMasterEffect::Warning(text) => self.log(|_| format!("{} {text}", &job.to_string()[..4])),
             JobMasterEffect::Ended(report) => self.on_job_ended(job, &report),
         }
+    }
+
+    fn answer_from_storage(&mut self, job: JobId, event: JobMasterEvent) {
+        let life = self.job_manager.life;
+        let delay = self.random.millis(0, 500);
+        self.after(delay, Happening::JobManager { life, what: ForJm::Inner(Inner::Job(job, event)) });
     }
 
     fn send_for_job(&mut self, job: JobId, id: &TaskManagerId, message: ToTaskManager) {
@@ -556,6 +576,19 @@ impl World {
     pub(crate) fn job_scenario(&self, id: JobId) -> &JobScenario {
         self.scenario.jobs.iter().find(|job| job.id == id).expect("only the scenario's jobs are submitted")
     }
+}
+
+/// The first operator of each vertex is the node of its number.
+fn states(graph: &JobGraph) -> StateDeclarations {
+    let operator = |(node, vertex): (u32, &JobVertex)| OperatorDeclaration {
+        node,
+        id: vertex.operators[0].id,
+        name: vertex.name.clone(),
+        uid: None,
+        tables: Vec::new(),
+        lists: Vec::new(),
+    };
+    StateDeclarations { operators: (0..).zip(&graph.vertices).map(operator).collect() }
 }
 
 fn record(job: &JobScenario, now: Duration) -> JobRecord {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
+use weir_checkpoint::{CheckpointOptions, StateDeclarations};
 use weir_jobmaster::{
     FromCoordinator, JobMaster, JobMasterEffect, JobMasterEvent, JobMasterOptions, JobSpec, ToCoordinator,
 };
@@ -264,6 +265,9 @@ impl Cluster {
             job_graph_hash: 7,
             launch: Arc::new(launch),
             configuration: BTreeMap::new(),
+            checkpointing: CheckpointOptions::default(),
+            states: StateDeclarations::default(),
+            restore: None,
         };
         let master = JobMaster::new(spec, JobMasterOptions::default(), self.now).map_err(|error| error.to_string())?;
         self.job_master = Some(master);
@@ -346,15 +350,22 @@ impl Cluster {
             JobMasterEffect::Coordinator(message) => {
                 let answer = match message {
                     ToCoordinator::Open { .. } => FromCoordinator::Opened(Ok(())),
-                    ToCoordinator::Commit => FromCoordinator::CommitDone(Ok(())),
+                    ToCoordinator::Commit { checkpoint, .. } => {
+                        FromCoordinator::CommitDone { checkpoint, result: Ok(()) }
+                    }
                     ToCoordinator::ResetTasks { .. } => FromCoordinator::TasksReset(Ok(())),
                     _ => return,
                 };
                 self.inbox.push_back(Inner::Job(JobMasterEvent::Coordinator(answer)));
             }
             JobMasterEffect::Ended(report) => self.ended = Some(report.status),
-            // Nothing goes wrong here, so no time runs out.
-            JobMasterEffect::ScheduleTimer { .. } | JobMasterEffect::StatusChanged { .. } => {}
+            // Nothing goes wrong here, so no time runs out; and there are no checkpoints.
+            JobMasterEffect::ScheduleTimer { .. }
+            | JobMasterEffect::StatusChanged { .. }
+            | JobMasterEffect::WriteMetadata { .. }
+            | JobMasterEffect::Remove { .. }
+            | JobMasterEffect::RequestDone { .. }
+            | JobMasterEffect::Warning(_) => {}
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use weir_checkpoint::CheckpointOptions;
 use weir_jobmaster::{FailoverStrategy, JobMasterOptions, RestartStrategy};
 use weir_model::{JobEdge, JobGraph, JobId, JobVertex, OperatorId, OperatorInfo, OperatorKind, Partitioner, VertexId};
 
@@ -49,6 +50,7 @@ pub(crate) struct JobScenario {
     pub(crate) id: JobId,
     pub(crate) graph: Arc<JobGraph>,
     pub(crate) options: JobMasterOptions,
+    pub(crate) checkpointing: CheckpointOptions,
     pub(crate) submit_at: Duration,
     pub(crate) cancel_at: Option<Duration>,
     /// Splits of all its sources together; without end for unbounded ones.
@@ -141,6 +143,7 @@ fn job(random: &mut Random, number: u8, calm_from: Duration) -> JobScenario {
         id: JobId::from_bytes([number; 16]),
         graph: Arc::new(graph),
         options: options(random),
+        checkpointing: checkpointing(random),
         submit_at: random.millis(0, calm_from.as_millis() as u64 * 8 / 10),
         cancel_at: cancels.then(|| random.millis(10_000, 900_000)),
         splits: random.between(0, 30),
@@ -167,6 +170,21 @@ fn options(random: &mut Random) -> JobMasterOptions {
         slot_request_timeout: random.millis(30_000, 300_000),
         seed: random.next(),
         ..JobMasterOptions::default()
+    }
+}
+
+fn checkpointing(random: &mut Random) -> CheckpointOptions {
+    let timeout = random.millis(2_000, 60_000);
+    CheckpointOptions {
+        interval: random.chance(700).then(|| random.millis(300, 20_000)),
+        timeout,
+        min_pause: if random.chance(200) { random.millis(0, 5_000) } else { Duration::ZERO },
+        max_concurrent: *random.pick(&[1, 1, 3]),
+        tolerable_failures: *random.pick(&[Some(0), Some(3), None]),
+        retained: random.between(1, 2),
+        directory: random.chance(500).then(|| "file:///checkpoints".to_owned()),
+        after_tasks_finish: !random.chance(200),
+        ..CheckpointOptions::default()
     }
 }
 

@@ -1,15 +1,16 @@
 //! A model of worker processes and the tasks in them.
 //!
-//! Sources ask for splits and work on each for a while; other tasks finish after all that feed them. What a finished task has
-//! worked on travels in its committables, so that the coordinator can tell at the commit whether everything was worked on once.
+//! Sources ask for splits and work on each for a while; other tasks finish after all that feed them. What a task has worked on
+//! travels in its committables, with a checkpoint or at its end, so that the coordinator can tell whether everything was worked on once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use prost::Message as _;
+use weir_checkpoint::TaskSnapshot;
 use weir_model::{
-    Committable, DeploymentId, ExecutionState, FailureKind, JobGraph, OperatorKind, Placement, StartWorker, TaskChange,
-    TaskFailure, TaskId,
+    CheckpointAcknowledgement, CheckpointDecline, Committable, DeclineCause, DeploymentId, ExecutionState, FailureKind,
+    JobGraph, OperatorKind, Placement, SnapshotMetrics, StartWorker, TaskChange, TaskFailure, TaskId,
 };
 use weir_proto::worker::Deploy;
 use weir_taskmanager::state::{Greeting, WorkerEnd, WorkerEvent, WorkerKey, WorkerMessage};
@@ -24,6 +25,8 @@ pub(crate) struct WorkerProcess {
     /// Whether it is dead; its TaskManager has not heard of it.
     dead: bool,
     tasks: BTreeMap<TaskId, Task>,
+    /// What its tasks will begin with.
+    restored: BTreeMap<TaskId, TaskSnapshot>,
     /// When the last thing it said arrives at its TaskManager.
     last: Duration,
 }
@@ -32,7 +35,24 @@ pub(crate) struct WorkerProcess {
 struct Task {
     state: ExecutionState,
     stubborn: bool,
+    /// What it has worked on and not handed over.
     splits: Vec<u32>,
+    /// The last checkpoint it took part in.
+    checkpoint: u64,
+    /// Whether it had finished before it was restored.
+    had_finished: bool,
+}
+
+impl Task {
+    /// What it has worked on, to be made visible.
+    fn hand_over(&mut self, deployment: DeploymentId, task: TaskId) -> Vec<Committable> {
+        if self.splits.is_empty() {
+            return Vec::new();
+        }
+        let numbers = [deployment.number, task.vertex, task.subtask].into_iter().chain(self.splits.drain(..));
+        let payload = numbers.flat_map(u32::to_le_bytes).collect();
+        vec![Committable { node: task.vertex, payload }]
+    }
 }
 
 /// The tasks of a deployment, over all its workers.
@@ -68,8 +88,14 @@ impl World {
             format!("workers of {} and {clash:?} are in the same slot of {id}", start.deployment)
         });
         self.log(|_| format!("{id}: worker of {} in slots {:?}", start.deployment, start.slots));
-        let worker_process =
-            WorkerProcess { start, leaving: false, dead: false, tasks: BTreeMap::new(), last: self.now };
+        let worker_process = WorkerProcess {
+            start,
+            leaving: false,
+            dead: false,
+            tasks: BTreeMap::new(),
+            restored: BTreeMap::new(),
+            last: self.now,
+        };
         self.task_managers[index].workers.insert(worker, worker_process);
         if !self.calm && self.random.chance(self.scenario.broken_workers) {
             let step = WorkerStep::Exit("exited with code 127");
@@ -107,6 +133,18 @@ impl World {
             return;
         }
         match message {
+            WorkerMessage::Restore(tasks) => {
+                for (task, snapshot) in tasks {
+                    match TaskSnapshot::decode(&snapshot) {
+                        Ok(snapshot) => drop(process.restored.insert(task, snapshot)),
+                        Err(error) => {
+                            return self.check(false, || format!("{task:?} cannot be restored: {error}"));
+                        }
+                    }
+                }
+            }
+            WorkerMessage::TriggerCheckpoint(trigger, _) => self.take_part(index, worker, trigger.checkpoint),
+            WorkerMessage::CheckpointCompleted(_) | WorkerMessage::CheckpointAborted(_) => {}
             WorkerMessage::Deploy(plan) => match Deploy::decode(plan) {
                 Ok(plan) => self.deploy(index, worker, &plan),
                 Err(error) => self.check(false, || format!("a plan cannot be decoded: {error}")),
@@ -156,7 +194,9 @@ impl World {
             let state = ExecutionState::Initializing;
             changes.push(TaskChange { task, state, failure: None, committables: Vec::new() });
             if let Some(process) = self.task_managers[index].workers.get_mut(&worker) {
-                process.tasks.insert(task, Task { state, stubborn, splits: Vec::new() });
+                let had_finished = process.restored.get(&task).is_some_and(|snapshot| snapshot.finished);
+                let splits = Vec::new();
+                process.tasks.insert(task, Task { state, stubborn, splits, checkpoint: 0, had_finished });
             }
             self.flows.entry(deployment).or_default().places.insert(task, (index, life, worker));
             let delay = self.random.millis(1, 100);
@@ -223,12 +263,46 @@ impl World {
     fn run_task(&mut self, index: usize, worker: WorkerKey, task: TaskId) {
         let Some(found) = self.living_task(index, worker, task) else { return };
         found.state = ExecutionState::Running;
+        let had_finished = found.had_finished;
         self.report_change(index, worker, task, ExecutionState::Running);
         let deployment = self.task_managers[index].workers[&worker].start.deployment;
         if is_source(&self.graph_of(deployment), task.vertex) {
-            self.worker_after(index, worker, Duration::ZERO, WorkerStep::AskForSplit(task));
+            let step = if had_finished { WorkerStep::Finish(task) } else { WorkerStep::AskForSplit(task) };
+            self.worker_after(index, worker, Duration::ZERO, step);
         } else {
             self.finish_if_fed(deployment, task);
+        }
+    }
+
+    /// The running tasks of a worker take part in a checkpoint: at once, so that what they were given before it is in it, and nothing else.
+    fn take_part(&mut self, index: usize, worker: WorkerKey, checkpoint: u64) {
+        let Some(process) = self.task_managers[index].workers.get(&worker) else { return };
+        let deployment = process.start.deployment;
+        let running = process.tasks.iter().filter(|(_, task)| task.state == ExecutionState::Running);
+        for task in running.map(|(task, _)| *task).collect::<Vec<_>>() {
+            let luck = if self.calm { 1000 } else { self.random.below(1000) };
+            let Some(found) = self.living_task(index, worker, task).filter(|found| found.checkpoint < checkpoint)
+            else {
+                // It was triggered before.
+                continue;
+            };
+            found.checkpoint = checkpoint;
+            if luck < 10 {
+                // It says nothing.
+                continue;
+            }
+            let committables = found.hand_over(deployment, task);
+            let event = if luck < 20 {
+                let (cause, reason) = (DeclineCause::Failed, "no space left on device".to_owned());
+                let decline = CheckpointDecline { checkpoint, task, cause, reason, committables };
+                WorkerEvent::CheckpointDeclined(Box::new(decline))
+            } else {
+                let snapshot = TaskSnapshot { operators: Vec::new(), finished: found.had_finished }.encode();
+                let metrics = SnapshotMetrics::default();
+                let said = CheckpointAcknowledgement { checkpoint, task, snapshot, committables, metrics };
+                WorkerEvent::CheckpointAcknowledged(Box::new(said))
+            };
+            self.report(index, worker, event);
         }
     }
 
@@ -254,9 +328,7 @@ impl World {
         let deployment = self.task_managers[index].workers[&worker].start.deployment;
         let Some(found) = self.living_task(index, worker, task) else { return };
         found.state = ExecutionState::Finished;
-        let numbers = std::iter::once(deployment.number).chain(found.splits.iter().copied());
-        let payload = numbers.flat_map(u32::to_le_bytes).collect();
-        let committables = vec![Committable { node: task.vertex, payload }];
+        let committables = found.hand_over(deployment, task);
         let change = TaskChange { task, state: ExecutionState::Finished, failure: None, committables };
         self.report(index, worker, WorkerEvent::TasksChanged(vec![change]));
         let flow = self.flows.entry(deployment).or_default();

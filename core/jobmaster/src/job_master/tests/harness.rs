@@ -79,7 +79,11 @@ pub(super) fn harness(partitioner: Partitioner, options: JobMasterOptions) -> Ha
 
 impl Harness {
     pub(super) fn new(graph: JobGraph, options: JobMasterOptions) -> Self {
-        Self { master: JobMaster::new(spec(graph), options, NOW).unwrap(), now: NOW, timers: Vec::new() }
+        Self::of(JobMaster::new(spec(graph), options, NOW).unwrap())
+    }
+
+    pub(super) fn of(master: JobMaster) -> Self {
+        Self { master, now: NOW, timers: Vec::new() }
     }
 
     /// Opened and asked for slots.

@@ -46,6 +46,8 @@ struct Count {
     processed: u64,
     /// Handed over to be made visible.
     handed: u64,
+    /// The last checkpoint it knows of.
+    checkpoint: u64,
     /// Whether it had finished when it was restored.
     finished: bool,
 }
@@ -555,6 +557,10 @@ impl TaskManager {
         let deployment = deployment(of);
         for (&task, _) in worker.tasks.iter().filter(|(_, state)| **state == ExecutionState::Running) {
             let count = worker.counts.entry(task).or_default();
+            // It may be triggered again for others that begin it.
+            if checkpoint <= std::mem::replace(&mut count.checkpoint, checkpoint) {
+                continue;
+            }
             let committables = count.hand_over(task);
             self.outbox.push_back(if bad {
                 let (cause, reason) = (DeclineCause::Failed, "disk full".to_owned());
@@ -600,7 +606,7 @@ fn restored(snapshot: &[u8]) -> Count {
         Location::Inline(bytes) => u64::from_le_bytes(bytes[..].try_into().unwrap()),
         Location::File(_) => unreachable!("nothing is written to files"),
     });
-    Count { processed, handed: processed, finished: snapshot.finished }
+    Count { processed, handed: processed, checkpoint: 0, finished: snapshot.finished }
 }
 
 /// A job with checkpoints every two seconds.

@@ -8,7 +8,7 @@ use weir_dataflow::record::Text;
 use weir_dataflow::source::{NextSplit, SplitEnumerator};
 
 use super::*;
-use crate::connectors::testing::{Got, context, try_drain};
+use crate::connectors::testing::{Got, check_restores, context, try_drain};
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 struct Flight {
@@ -170,5 +170,45 @@ proptest! {
         }
         let numbers: Vec<u32> = got.0.iter().map(|(n, _)| *n).collect();
         prop_assert_eq!(numbers, (0..rows).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_reader_goes_on_behind_every_row_of_files_of_all_kinds() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.csv"), "carrier,delay\r\nUA,1\r\n\r\n\"A\r\n\"\"A\",2\r\n# note\r\nNA,\r\n").unwrap();
+    fs::write(dir.path().join("b.csv"), "delay,carrier\n\n4,\"x,y\"\n5,z").unwrap();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(b"carrier,delay\nUA,6\nAA,7\n").unwrap();
+    fs::write(dir.path().join("c.gz"), encoder.finish().unwrap()).unwrap();
+    fs::write(dir.path().join("d.zst"), zstd::encode_all("carrier,delay\nUA,8\n".as_bytes(), 1).unwrap()).unwrap();
+    let rows = [("UA", 1), ("A\r\n\"A", 2), ("NA", 0), ("x,y", 4), ("z", 5), ("UA", 6), ("AA", 7), ("UA", 8)];
+    let expect = rows.map(|(carrier, delay)| flight(carrier, Some(delay).filter(|delay| *delay > 0)));
+    for limit in [1, 2] {
+        let source = source::<Flight>(dir.path()).comment(b'#');
+        check_restores(
+            |restored| source.create_enumerator(&EnumeratorContext { parallelism: 1, restored }).unwrap(),
+            || CsvReader::new(&source),
+            |reader, got| reader.poll_up_to(limit, got).unwrap(),
+            &expect,
+        );
+    }
+}
+
+#[test]
+fn a_reader_of_ranges_goes_on_behind_every_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("in.csv");
+    let rows: String = (1..10).map(|n| format!("carrier {n},{n}{}", if n % 3 == 0 { "\r\n" } else { "\n" })).collect();
+    fs::write(&path, format!("carrier,delay\r\n{rows}")).unwrap();
+    let expect: Vec<_> = (1..10).map(|n| flight(&format!("carrier {n}"), n)).collect();
+    for split_size in [1, 11, 12, 13, 40] {
+        let source = source::<Flight>(&path).quoted_newlines(false).split_size(split_size);
+        check_restores(
+            |restored| source.create_enumerator(&EnumeratorContext { parallelism: 1, restored }).unwrap(),
+            || CsvReader::new(&source),
+            |reader, got| reader.poll_up_to(1, got).unwrap(),
+            &expect,
+        );
     }
 }

@@ -28,8 +28,8 @@ const POLL: usize = 8192;
 /// The lines a server sends over TCP, without their line ends, as [`Text`]. For trying out: `nc -lk 9999` is a server.
 ///
 /// One subtask connects and reads, whatever the parallelism. When the server closes the connection, the source ends;
-/// with [`retries`](Self::retries) it connects again first. What was received cannot be received again, so lines are lost
-/// when the job fails, and a job that is restored continues with what the server sends then.
+/// with [`retries`](Self::retries) it connects again first. What was received cannot be received again: this source is at-most-once.
+/// Lines that came after the checkpoint a job is restored from are lost, and it continues with what the server sends then.
 ///
 /// ```no_run
 /// # use weir::prelude::*;

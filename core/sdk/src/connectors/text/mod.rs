@@ -129,6 +129,20 @@ impl TextReader {
             lines: LineReader::new(block, source.invalid, SkipLog::new(&source.skipped, "lines")),
         }
     }
+
+    #[inline(always)]
+    fn poll_up_to<C: Collector<Text>>(&mut self, limit: usize, out: &mut C) -> Result<ReaderStatus, SourceError> {
+        let Some(split) = self.splits.last_mut() else { return Ok(ReaderStatus::NeedSplit) };
+        if !self.lines.is_open() {
+            self.lines.open(split)?;
+        }
+        if self.lines.emit(split, limit, out)? {
+            split.position = self.lines.position();
+            return Ok(ReaderStatus::More);
+        }
+        self.splits.pop();
+        Ok(if self.splits.is_empty() { ReaderStatus::NeedSplit } else { ReaderStatus::More })
+    }
 }
 
 impl fmt::Debug for TextReader {
@@ -148,16 +162,7 @@ impl SourceReader for TextReader {
     }
 
     fn poll<C: Collector<Text>>(&mut self, out: &mut C) -> Result<ReaderStatus, SourceError> {
-        let Some(split) = self.splits.last_mut() else { return Ok(ReaderStatus::NeedSplit) };
-        if !self.lines.is_open() {
-            self.lines.open(split)?;
-        }
-        if self.lines.emit(split, POLL, out)? {
-            split.position = self.lines.position();
-            return Ok(ReaderStatus::More);
-        }
-        self.splits.pop();
-        Ok(if self.splits.is_empty() { ReaderStatus::NeedSplit } else { ReaderStatus::More })
+        self.poll_up_to(POLL, out)
     }
 
     fn snapshot(&self) -> Vec<FileSplit> {

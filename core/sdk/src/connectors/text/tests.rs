@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use weir_dataflow::source::{NextSplit, SplitEnumerator};
 
 use super::*;
-use crate::connectors::testing::{Got, context, drain, try_drain};
+use crate::connectors::testing::{Got, check_restores, context, drain, try_drain};
 
 fn source(path: &Path) -> TextSource {
     TextSource::new(path.to_str().unwrap())
@@ -93,21 +93,12 @@ proptest! {
         // A reader that is replaced after every `taken` lines.
         let mut reader = TextReader::new(&source, 100);
         loop {
-            let mut next = TextReader::new(&source, 100);
-            let Some(current) = reader.splits.last_mut() else {
-                    let NextSplit::Split(split) = enumerator.next_split(0).unwrap() else { break };
+            if reader.poll_up_to(taken, &mut got).unwrap() == ReaderStatus::NeedSplit {
+                let NextSplit::Split(split) = enumerator.next_split(0).unwrap() else { break };
                 reader.add_split(split).unwrap();
-                continue;
-            };
-            if !reader.lines.is_open() {
-                reader.lines.open(current).unwrap();
             }
-            if reader.lines.emit(current, taken, &mut got).unwrap() {
-                current.position = reader.lines.position();
-                for split in reader.snapshot() {
-                    next.add_split(split).unwrap();
-                }
-            }
+            let mut next = TextReader::new(&source, 100);
+            reader.snapshot().into_iter().for_each(|split| next.add_split(split).unwrap());
             reader = next;
         }
         let got: Vec<String> = got.0.iter().map(|line: &Text| line.to_string()).collect();
@@ -254,5 +245,31 @@ fn blocks_are_used_again_once_their_lines_are_gone() {
     reader.add_split(split).unwrap();
     while reader.poll(&mut Forget).unwrap() == ReaderStatus::More {
         assert!(reader.lines.waiting() <= 1);
+    }
+}
+
+#[test]
+fn a_reader_goes_on_behind_every_line_of_files_of_all_kinds() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.txt"), "\u{feff}first\r\n\r\nsecond\n\nthird").unwrap();
+    fs::write(dir.path().join("b.gz"), gzip("one\r\ntwo\n\n\nthree\n".as_bytes())).unwrap();
+    let zstd = zstd::encode_all("\u{feff}uno\n\ndos\r\ntres".as_bytes(), 1).unwrap();
+    fs::write(dir.path().join("c.zst"), zstd).unwrap();
+    fs::write(dir.path().join("d.txt"), noise(5)).unwrap();
+    let plain = String::from_utf8(noise(5)).unwrap();
+    let mut expect: Vec<Text> =
+        ["first", "", "second", "", "third", "one", "two", "", "", "three", "uno", "", "dos", "tres"]
+            .map(Text::from)
+            .into();
+    expect.extend(plain.lines().map(Text::from));
+    for (split, block, lines) in [(None, BLOCK, 1), (Some(7), 4, 1), (Some(7), 50, 1), (None, BLOCK, 3)] {
+        let mut source = source(dir.path());
+        source.split_size = split;
+        check_restores(
+            |restored| source.create_enumerator(&EnumeratorContext { parallelism: 1, restored }).unwrap(),
+            || TextReader::new(&source, block),
+            |reader, got| reader.poll_up_to(lines, got).unwrap(),
+            &expect,
+        );
     }
 }

@@ -1,0 +1,230 @@
+//! Windows in tables, one for each: those that do not overlap, those with triggers of their own, and the one for all time.
+
+use std::collections::BTreeMap;
+use std::hash::Hash;
+use std::ops::Bound;
+
+use hashbrown::DefaultHashBuilder;
+
+use super::kind::Grid;
+use super::state::{Passed, Row, Rows, Run};
+use super::table::{Kept, Table};
+use super::{TimeWindow, Trigger, WindowLogic};
+use crate::element::EventTime;
+use crate::operator::Collector;
+use crate::record::Record;
+
+#[derive(Debug)]
+pub(super) struct GridWindows<K, A> {
+    /// None for the one window for all time.
+    grid: Option<Grid>,
+    /// By their beginnings.
+    windows: BTreeMap<EventTime, Table<K, Kept<A>>>,
+    hasher: DefaultHashBuilder,
+}
+
+impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
+    pub(super) fn new(grid: Option<Grid>) -> Self {
+        GridWindows { grid, windows: BTreeMap::new(), hasher: DefaultHashBuilder::default() }
+    }
+
+    fn window(&self, start: EventTime) -> TimeWindow {
+        match self.grid {
+            Some(grid) => TimeWindow { start, end: start.saturating_add(grid.size) },
+            None => TimeWindow::GLOBAL,
+        }
+    }
+
+    /// The beginnings of the windows that `time` is in, last first.
+    fn starts(&self, time: EventTime) -> impl Iterator<Item = EventTime> + use<K, A> {
+        let (first, step, size) = match self.grid {
+            Some(grid) => (grid.last_start(time), grid.slide, grid.size),
+            None => (EventTime::MIN, 1, 1),
+        };
+        let only = self.grid.is_none();
+        let next = move |start: &EventTime| start.checked_sub(step).filter(|_| !only);
+        std::iter::successors(Some(first), next).take_while(move |start| only || time.saturating_sub(*start) < size)
+    }
+
+    /// Whether nothing of `time` is kept any more.
+    pub(super) fn is_late(&self, key: &K, time: EventTime, lateness: i64, passed: &Passed) -> bool {
+        // Of the windows a time is in, the last one stays longest.
+        let Some(start) = self.starts(time).next() else { return false };
+        passed.is_over(key, self.window(start).last().saturating_add(lateness))
+    }
+
+    pub(super) fn add<In, L, C>(&mut self, key: K, time: EventTime, part: A, run: &mut Run<'_, L>, out: &mut C)
+    where
+        L: WindowLogic<K, In, Accumulator = A>,
+        C: Collector<L::Out>,
+    {
+        let mut starts = self.starts(time);
+        let Some(mut start) = starts.next() else { return };
+        for next in starts {
+            self.add_to(start, key.clone(), part.clone(), run, out);
+            start = next;
+        }
+        self.add_to(start, key, part, run, out);
+    }
+
+    fn add_to<In, L, C>(&mut self, start: EventTime, key: K, part: A, run: &mut Run<'_, L>, out: &mut C)
+    where
+        L: WindowLogic<K, In, Accumulator = A>,
+        C: Collector<L::Out>,
+    {
+        let window = self.window(start);
+        let last = window.last();
+        if run.passed.is_over(&key, last.saturating_add(run.options.lateness)) {
+            return;
+        }
+        let over = run.options.trigger.fires_at_end() && run.passed.is_over(&key, last);
+        let table = self.windows.entry(start).or_default();
+        let first = |key: &mut K, mut accumulator: A| {
+            key.detach();
+            accumulator.detach();
+            Kept { accumulator, pending: 1 }
+        };
+        let logic = &mut *run.logic;
+        let (key, kept) = table.upsert(&self.hasher, key, part, first, |kept, part| {
+            logic.combine(&mut kept.accumulator, part);
+            kept.pending += 1;
+        });
+        let full = matches!(run.options.trigger, Trigger::Count(count) if kept.pending >= count);
+        if !over && !full {
+            return;
+        }
+        kept.pending = 0;
+        run.logic.emit(key, window, &kept.accumulator, out);
+        if run.options.purging {
+            let key = key.clone();
+            table.remove(&self.hasher, &key);
+            if table.is_empty() {
+                self.windows.remove(&start);
+            }
+        }
+    }
+
+    /// Time advanced from `run.passed` to `to`: fires what is over and drops what is no longer kept.
+    pub(super) fn advance<In, L, C>(&mut self, to: EventTime, run: &mut Run<'_, L>, out: &mut C)
+    where
+        L: WindowLogic<K, In, Accumulator = A>,
+        C: Collector<L::Out>,
+    {
+        if run.options.lateness > 0 && run.options.trigger.fires_at_end() {
+            self.fire_over(to, run, out);
+        }
+        self.drop_over(to, run, out);
+        if let Trigger::Every(interval) = run.options.trigger
+            && to.div_euclid(interval) > run.passed.time.div_euclid(interval)
+        {
+            self.fire_changed(run, out);
+        }
+    }
+
+    /// Fires the windows that are over since the last time and are kept for late records.
+    fn fire_over<In, L, C>(&mut self, to: EventTime, run: &mut Run<'_, L>, out: &mut C)
+    where
+        L: WindowLogic<K, In, Accumulator = A>,
+        C: Collector<L::Out>,
+    {
+        let grid = self.grid;
+        let start_of = |last: EventTime| match grid {
+            Some(grid) => last.saturating_add(1).saturating_sub(grid.size),
+            None => EventTime::MIN,
+        };
+        // With windows for all time the range is all or nothing.
+        let from = match run.passed.time {
+            EventTime::MIN => Bound::Unbounded,
+            time => Bound::Excluded(start_of(time)),
+        };
+        let until = start_of(to);
+        if matches!(from, Bound::Excluded(from) if from >= until) || (grid.is_none() && to < TimeWindow::GLOBAL.last())
+        {
+            return;
+        }
+        let mut emptied = Vec::new();
+        for (&start, table) in self.windows.range_mut((from, Bound::Included(until))) {
+            let end = grid.map_or(EventTime::MAX, |grid| start.saturating_add(grid.size));
+            let window = TimeWindow { start, end };
+            for (key, kept) in table.iter_mut() {
+                if !run.passed.is_over(key, window.last()) {
+                    kept.pending = 0;
+                    run.logic.emit(key, window, &kept.accumulator, out);
+                }
+            }
+            if run.options.purging {
+                emptied.push(start);
+            }
+        }
+        emptied.iter().for_each(|start| drop(self.windows.remove(start)));
+    }
+
+    /// Drops the windows that are no longer kept, and fires them if they have not been.
+    fn drop_over<In, L, C>(&mut self, to: EventTime, run: &mut Run<'_, L>, out: &mut C)
+    where
+        L: WindowLogic<K, In, Accumulator = A>,
+        C: Collector<L::Out>,
+    {
+        let fires = run.options.lateness == 0 && run.options.trigger.fires_at_end();
+        while let Some(entry) = self.windows.first_entry() {
+            let start = *entry.key();
+            let end = self.grid.map_or(EventTime::MAX, |grid| start.saturating_add(grid.size));
+            let window = TimeWindow { start, end };
+            if window.last().saturating_add(run.options.lateness) > to {
+                return;
+            }
+            let mut table = entry.remove();
+            if fires {
+                for (key, kept) in table.drain() {
+                    if !run.passed.is_over(&key, window.last()) {
+                        run.logic.emit(&key, window, &kept.accumulator, out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Fires the keys that have something new.
+    fn fire_changed<In, L, C>(&mut self, run: &mut Run<'_, L>, out: &mut C)
+    where
+        L: WindowLogic<K, In, Accumulator = A>,
+        C: Collector<L::Out>,
+    {
+        let grid = self.grid;
+        for (&start, table) in &mut self.windows {
+            let end = grid.map_or(EventTime::MAX, |grid| start.saturating_add(grid.size));
+            let window = TimeWindow { start, end };
+            let purging = run.options.purging;
+            table.retain(|(key, kept)| {
+                let fires = kept.pending > 0;
+                if fires {
+                    kept.pending = 0;
+                    run.logic.emit(key, window, &kept.accumulator, out);
+                }
+                !(fires && purging)
+            });
+        }
+        self.windows.retain(|_, table| !table.is_empty());
+    }
+
+    /// When the next window is over.
+    pub(super) fn next_end(&self) -> EventTime {
+        self.windows.keys().next().map_or(EventTime::MAX, |start| self.window(*start).last())
+    }
+
+    pub(super) fn rows(&self, rows: &mut Rows<K>) {
+        for (&start, table) in &self.windows {
+            let TimeWindow { start, end } = self.window(start);
+            for (key, kept) in table.iter() {
+                rows.add(key, start, end, kept.pending, &kept.accumulator);
+            }
+        }
+    }
+
+    pub(super) fn restore(&mut self, row: Row<K, A>) {
+        let Row { key, start, pending, accumulator, .. } = row;
+        let kept = Kept { accumulator, pending };
+        let table = self.windows.entry(start).or_default();
+        table.upsert(&self.hasher, key, kept, |_, kept| kept, |old, kept| *old = kept);
+    }
+}

@@ -1,0 +1,198 @@
+//! What windows are in a checkpoint.
+//!
+//! A table `windows` with a row for each key and window (or pane, where windows share them), and a list `passed` that says how far time
+//! had come for which key groups: windows that were over then have fired, and do not fire again.
+
+use std::collections::BTreeMap;
+
+use weir_checkpoint::{Column, Redistribution, StateKind, TableDeclaration};
+use weir_model::KeyGroups;
+
+use super::WindowOptions;
+use crate::declaration::OperatorState;
+use crate::element::EventTime;
+use crate::failure::TaskError;
+use crate::operator::OperatorContext;
+use crate::record::Record;
+use crate::snapshot::{Conversion, OperatorSnapshotter, schema_of, unreadable};
+
+const TABLE: &str = "windows";
+const PASSED: &str = "passed";
+const COLUMNS: [&str; 4] = ["start", "end", "pending", "accumulator"];
+
+/// How far time has come.
+#[derive(Debug, Clone)]
+pub(super) struct Passed {
+    /// For everybody.
+    pub(super) time: EventTime,
+    /// For key groups whose windows had fired further before a restore; until everybody has come as far.
+    before: Option<(KeyGroups, Vec<EventTime>)>,
+}
+
+impl Passed {
+    pub(super) const NOTHING: Passed = Passed { time: EventTime::MIN, before: None };
+
+    /// Whether time has come to `last` for this key.
+    #[inline(always)]
+    pub(super) fn is_over<K: Record>(&self, key: &K, last: EventTime) -> bool {
+        last <= self.time || self.before.as_ref().is_some_and(|before| Self::was_over(before, key, last))
+    }
+
+    #[cold]
+    fn was_over<K: Record>((groups, before): &(KeyGroups, Vec<EventTime>), key: &K, last: EventTime) -> bool {
+        last <= before[usize::from(groups.group_of(key.key_hash()).0)]
+    }
+
+    pub(super) fn advance(&mut self, to: EventTime) {
+        self.time = to;
+        if self.before.as_ref().is_some_and(|(_, before)| before.iter().all(|time| *time <= to)) {
+            self.before = None;
+        }
+    }
+
+    /// For which key groups, from and to, time has come how far.
+    fn spans(&self, groups: KeyGroups, subtask: u32) -> Vec<(u32, u32, EventTime)> {
+        let mut spans: Vec<(u32, u32, EventTime)> = Vec::new();
+        for group in groups.range_of(subtask) {
+            let before = self.before.as_ref().map_or(EventTime::MIN, |(_, before)| before[group as usize]);
+            let time = self.time.max(before);
+            match spans.last_mut() {
+                Some((_, end, same)) if *same == time => *end = group + 1,
+                _ => spans.push((group, group + 1, time)),
+            }
+        }
+        spans.retain(|(_, _, time)| *time > EventTime::MIN);
+        spans
+    }
+
+    fn restore(&mut self, groups: KeyGroups, spans: &[(u32, u32, EventTime)]) {
+        if spans.is_empty() {
+            return;
+        }
+        let mut before = vec![EventTime::MIN; groups.max_parallelism as usize];
+        for &(from, to, time) in spans {
+            for group in from..to.min(groups.max_parallelism) {
+                let own = &mut before[group as usize];
+                *own = time.max(*own);
+            }
+        }
+        self.before = Some((groups, before));
+    }
+}
+
+/// What windows need to fire.
+pub(super) struct Run<'a, L> {
+    pub(super) logic: &'a mut L,
+    pub(super) options: &'a WindowOptions,
+    pub(super) passed: &'a Passed,
+}
+
+/// A row of the table.
+pub(super) struct Row<K, A> {
+    pub(super) key: K,
+    pub(super) start: EventTime,
+    pub(super) end: EventTime,
+    pub(super) pending: u64,
+    pub(super) accumulator: A,
+}
+
+/// The rows of a snapshot, by key group.
+pub(super) struct Rows<K> {
+    groups: KeyGroups,
+    encoded: BTreeMap<u32, (u64, Vec<u8>)>,
+    key: std::marker::PhantomData<fn(K)>,
+}
+
+fn put<T: Record>(value: &T, present: u32, bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(&(value.encoded_len() as u32 + present).to_le_bytes());
+    value.encode(bytes);
+}
+
+impl<K: Record> Rows<K> {
+    pub(super) fn add<A: Record>(&mut self, key: &K, start: EventTime, end: EventTime, pending: u64, accumulator: &A) {
+        let group = u32::from(self.groups.group_of(key.key_hash()).0);
+        let (rows, bytes) = self.encoded.entry(group).or_default();
+        *rows += 1;
+        put(key, 0, bytes);
+        put(&start, 1, bytes);
+        put(&end, 1, bytes);
+        put(&pending, 1, bytes);
+        put(accumulator, 1, bytes);
+    }
+}
+
+fn columns<A: Record>() -> Vec<Column> {
+    let schemas = [schema_of::<i64>(), schema_of::<i64>(), schema_of::<u64>(), schema_of::<A>()];
+    let column = |(name, schema): (&str, _)| Column { name: name.to_owned(), kind: StateKind::Internal, schema };
+    COLUMNS.into_iter().zip(schemas).map(column).collect()
+}
+
+pub(super) fn declare<K: Record, A: Record>(state: &mut OperatorState) {
+    state.tables.push(TableDeclaration { name: TABLE.to_owned(), key: schema_of::<K>(), columns: columns::<A>() });
+    state.list::<(u32, u32, EventTime)>(PASSED, Redistribution::Union);
+}
+
+pub(super) fn snapshot<K: Record, A: Record>(
+    snapshot: &mut OperatorSnapshotter<'_>,
+    (groups, subtask): (KeyGroups, u32),
+    passed: &Passed,
+    add: impl FnOnce(&mut Rows<K>),
+) {
+    let mut rows = Rows { groups, encoded: BTreeMap::new(), key: std::marker::PhantomData };
+    add(&mut rows);
+    let table = snapshot.begin_table(TABLE, schema_of::<K>(), columns::<A>(), groups.max_parallelism);
+    for (group, (rows, bytes)) in rows.encoded {
+        snapshot.write_group(table, group, rows, bytes);
+    }
+    snapshot.list(PASSED, Redistribution::Union, &passed.spans(groups, subtask));
+}
+
+/// Gives what was restored to `restore`, after what has passed is known.
+pub(super) fn restore<K: Record, A: Record>(
+    context: &OperatorContext<'_>,
+    passed: &mut Passed,
+    mut restore: impl FnMut(Row<K, A>, &Passed),
+) -> Result<(), TaskError> {
+    passed.restore(context.key_groups(), &context.restored_list(PASSED)?);
+    for table in context.restored_tables(TABLE) {
+        let key = Conversion::to::<K>(&table.key, "the key of windows")?;
+        let mut at = [0; COLUMNS.len()];
+        for (at, name) in at.iter_mut().zip(COLUMNS) {
+            let found = table.columns.iter().position(|column| column.name == name);
+            *at = found.ok_or_else(|| unreadable(format!("windows have no column `{name}`")))?;
+        }
+        let accumulator = Conversion::to::<A>(&table.columns[at[3]].schema, "windows")?;
+        let time = Conversion::to::<i64>(&table.columns[at[0]].schema, "windows")?;
+        let count = Conversion::to::<u64>(&table.columns[at[2]].schema, "windows")?;
+        for rows in context.restored_rows(&table) {
+            let rows = rows?;
+            let mut rest = rows.bytes.as_slice();
+            for _ in 0..rows.rows {
+                let encoded_key = take(&mut rest, 0)?;
+                let mut values = Vec::with_capacity(table.columns.len());
+                for _ in &table.columns {
+                    values.push(take(&mut rest, 1)?);
+                }
+                let row = Row {
+                    key: key.value(encoded_key)?,
+                    start: time.value(values[at[0]])?,
+                    end: time.value(values[at[1]])?,
+                    pending: count.value(values[at[2]])?,
+                    accumulator: accumulator.value(values[at[3]])?,
+                };
+                restore(row, passed);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The next value, whose length is written before it with `present` added.
+fn take<'b>(rest: &mut &'b [u8], present: u32) -> Result<&'b [u8], TaskError> {
+    let cut = || unreadable("a row of windows is cut off");
+    let (length, behind) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
+    let length = u32::from_le_bytes(*length).checked_sub(present).ok_or_else(cut)?;
+    let (value, behind) = behind.split_at_checked(length as usize).ok_or_else(cut)?;
+    *rest = behind;
+    Ok(value)
+}

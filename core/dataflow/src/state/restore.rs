@@ -1,0 +1,130 @@
+//! Tables as they were in a snapshot.
+
+use std::hash::Hash;
+
+use weir_checkpoint::{TableSnapshot, migration};
+use weir_model::FailureKind;
+
+use super::declare::{Declared, DeclaredColumn};
+use super::keyed::{KeyedStates, RowId, TABLE};
+use crate::element::EventTime;
+use crate::failure::TaskError;
+use crate::operator::OperatorContext;
+use crate::record::{Decoder, Record};
+use crate::snapshot::{Conversion, RestoredRows, schema_of, unreadable};
+
+/// A declared state of which there is something to restore.
+struct RestoredColumn {
+    /// Where in rows the values are, and the times of use.
+    values: usize,
+    times: Option<usize>,
+    /// The declared column.
+    column: usize,
+    conversion: Conversion,
+}
+
+impl<K: Record + Eq + Hash> KeyedStates<K> {
+    /// The states of an operator as they begin: empty, or as they were in the checkpoint that is restored.
+    pub(crate) fn open(declared: Declared, context: &OperatorContext<'_>, now: EventTime) -> Result<Self, TaskError> {
+        let groups = context.key_groups();
+        let mut states = KeyedStates::over(declared, groups, groups.range_of(context.task.subtask()));
+        states.set_time(now);
+        for table in context.restored_tables(TABLE) {
+            states.restore(&table, context.restored_rows(&table))?;
+        }
+        Ok(states)
+    }
+
+    /// Adds the rows of a table.
+    pub(super) fn restore(
+        &mut self,
+        table: &TableSnapshot,
+        groups: impl Iterator<Item = Result<RestoredRows, TaskError>>,
+    ) -> Result<(), TaskError> {
+        let columns = self.restored_columns(table)?;
+        groups.into_iter().try_for_each(|rows| self.restore_rows(table, &columns, &rows?))
+    }
+
+    /// States to restore: those of the same name. What nobody declares any more is left behind.
+    fn restored_columns(&self, table: &TableSnapshot) -> Result<Vec<RestoredColumn>, TaskError> {
+        let refused = |message: String| TaskError::failed(FailureKind::Job, message);
+        let key = schema_of::<K>();
+        if !migration(&table.key, &key).is_ok_and(|migration| migration.is_identity()) {
+            return Err(refused(format!(
+                "state by keys of type {} cannot be restored: the keys are {key} now, and rows lie where the bytes of their keys say",
+                table.key
+            )));
+        }
+        let find = |name: &str| table.columns.iter().position(|written| written.name == *name);
+        let mut restored = Vec::new();
+        for (number, DeclaredColumn { name, kind, schema, .. }) in self.declared.columns.iter().enumerate() {
+            let Some(values) = find(name) else { continue };
+            let written = &table.columns[values];
+            if written.kind != *kind {
+                return Err(refused(format!(
+                    "state `{name}` was {} state and is {} state now: give the new one another name",
+                    written.kind.name(),
+                    kind.name()
+                )));
+            }
+            let conversion = Conversion::between(&written.schema, schema, name)?;
+            let times = find(&self.declared.columns[number].times_name());
+            restored.push(RestoredColumn { values, times, column: number, conversion });
+        }
+        Ok(restored)
+    }
+
+    fn restore_rows(
+        &mut self,
+        written: &TableSnapshot,
+        columns: &[RestoredColumn],
+        rows: &RestoredRows,
+    ) -> Result<(), TaskError> {
+        let mut input = Decoder::new(&rows.bytes);
+        let (mut entries, mut converted) = (Vec::new(), Vec::new());
+        let now = self.now();
+        for _ in 0..rows.rows {
+            let key = read_row(&mut input, written.columns.len(), &mut entries).map_err(unreadable)?;
+            let key = K::decode(&mut Decoder::new(key)).map_err(unreadable)?;
+            if !columns.iter().any(|column| entries[column.values].is_some()) {
+                continue;
+            }
+            let group = u32::from(self.groups.group_of(key.key_hash()).0);
+            if group != rows.group || group.wrapping_sub(self.first) as usize >= self.tables.len() {
+                return Err(unreadable(format!("a key of group {group} among those of group {}", rows.group)));
+            }
+            self.enter(key);
+            let RowId { table, slot } = self.current();
+            for RestoredColumn { values, times, column, conversion } in columns {
+                let Some(values) = entries[*values] else { continue };
+                let times = times.and_then(|times| entries[times]);
+                let values = conversion.bytes(values, &mut converted)?;
+                let cells = &mut self.tables[table as usize].columns[*column];
+                cells.restore(slot as usize, values, times, now).map_err(unreadable)?;
+            }
+            self.leave();
+        }
+        if !input.is_empty() {
+            return Err(unreadable(format!("there is something behind the last row of group {}", rows.group)));
+        }
+        Ok(())
+    }
+}
+
+/// Reads the key and the entries of a row.
+fn read_row<'r>(
+    input: &mut Decoder<'r>,
+    columns: usize,
+    entries: &mut Vec<Option<&'r [u8]>>,
+) -> Result<&'r [u8], crate::record::DecodeError> {
+    let length = u32::decode(input)?;
+    let key = input.take(length as usize)?;
+    entries.clear();
+    for _ in 0..columns {
+        entries.push(match u32::decode(input)?.checked_sub(1) {
+            Some(length) => Some(input.take(length as usize)?),
+            None => None,
+        });
+    }
+    Ok(key)
+}
