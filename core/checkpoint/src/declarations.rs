@@ -11,8 +11,8 @@ use crate::assign::non_restored;
 use crate::codec::{Reader, Writer, read_kind, read_redistribution, read_schema, write_schema};
 use crate::metadata::operator_label;
 use crate::{
-    AssignError, CheckpointMetadata, Column, DecodeError, IN_FLIGHT, Incompatible, ListSnapshot, OperatorMetadata, Redistribution,
-    Schema, StateKind, TableSnapshot, migration,
+    AssignError, CheckpointMetadata, Column, DecodeError, IN_FLIGHT, Incompatible, ListSnapshot, OperatorMetadata,
+    Redistribution, Schema, StateKind, TableSnapshot, migration,
 };
 
 /// The state of a job, as its builder knows it.

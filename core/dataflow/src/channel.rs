@@ -92,8 +92,7 @@ impl<T: Record> Inbox<T> {
             lost: None,
         };
         let channels = (0..channels).map(|_| channel()).collect();
-        let state =
-            InboxState { channels, ready: VecDeque::new(), closed: false, recording: None, announced: None };
+        let state = InboxState { channels, ready: VecDeque::new(), closed: false, recording: None, announced: None };
         Arc::new(Inbox { state: Mutex::new(state), capacity: capacity.max(1), consumer })
     }
 

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use weir_checkpoint::TaskSnapshot;
-use weir_model::{CheckpointAcknowledgement, CheckpointDecline, CheckpointTrigger, ExecutionState, OperatorId, Placement};
+use weir_model::{
+    CheckpointAcknowledgement, CheckpointDecline, CheckpointTrigger, ExecutionState, OperatorId, Placement,
+};
 
 use crate::fabric::Fabric;
 use crate::failure::{self, FailureKind, TaskError, TaskFailure};

@@ -202,3 +202,13 @@ fn contradictions_are_refused() {
     beyond.items = 0..3;
     check(SubtaskState { subtask: 0, tables: Vec::new(), lists: vec![beyond] }, "items 0 to 3 of 2");
 }
+
+#[test]
+fn records_in_flight_go_back_to_the_same_number_of_subtasks_only() {
+    let in_flight = ListSnapshot { name: format!("{IN_FLIGHT}0"), ..list(Redistribution::Split, &[1, 2], false) };
+    let subtasks = vec![SubtaskState { subtask: 1, tables: Vec::new(), lists: vec![in_flight] }];
+    let metadata = metadata(vec![state(1, 2, subtasks)]);
+    assert_eq!(items(&assign(&metadata, &pair(2), false).unwrap()), [vec![], vec![1, 2]]);
+    let refused = AssignError::InFlight { operator: "operator `V1` (uid `v1`)".to_owned(), found: 2, expected: 3 };
+    assert_eq!(assign(&metadata, &pair(3), false), Err(refused));
+}

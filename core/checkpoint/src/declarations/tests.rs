@@ -148,3 +148,10 @@ fn declarations_come_back_as_they_were() {
         let _ = StateDeclarations::decode(&damaged);
     }
 }
+
+#[test]
+fn records_in_flight_are_not_left_behind_although_no_operator_declares_them() {
+    let mut metadata = written(&current());
+    metadata.operators[0].subtasks[0].lists[0].name = format!("{IN_FLIGHT}0");
+    assert_eq!(check(&current(), &metadata, false), Ok(Vec::new()));
+}

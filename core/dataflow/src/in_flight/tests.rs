@@ -154,13 +154,7 @@ fn check(steps: &[Step], input: &[Vec<Sent>; 2], before: &[u32], behind: &[u32])
 }
 
 /// All ways to interleave what is left to send with so many reads and a snapshot.
-fn interleave(
-    steps: &mut Vec<Step>,
-    left: [usize; 2],
-    reads: usize,
-    overtaken: bool,
-    visit: &mut impl FnMut(&[Step]),
-) {
+fn interleave(steps: &mut Vec<Step>, left: [usize; 2], reads: usize, overtaken: bool, visit: &mut impl FnMut(&[Step])) {
     if left == [0; 2] && reads == 0 && overtaken {
         return visit(steps);
     }
@@ -188,7 +182,11 @@ fn interleave(
 fn processed_and_recorded_records_are_those_before_the_barriers_in_every_order_of_events() {
     use Sent::*;
     let cases: [([Vec<Sent>; 2], &[u32], &[u32]); 3] = [
-        ([vec![Records(&[1, 2]), Barrier, Records(&[3])], vec![Records(&[4, 5]), Barrier, Records(&[6])]], &[1, 2, 4, 5], &[3, 6]),
+        (
+            [vec![Records(&[1, 2]), Barrier, Records(&[3])], vec![Records(&[4, 5]), Barrier, Records(&[6])]],
+            &[1, 2, 4, 5],
+            &[3, 6],
+        ),
         ([vec![Records(&[1]), Records(&[2]), Barrier], vec![Records(&[3, 4]), End]], &[1, 2, 3, 4], &[]),
         ([vec![Barrier, Records(&[1, 2])], vec![Records(&[3]), Records(&[4]), Barrier, End]], &[3, 4], &[1, 2]),
     ];

@@ -77,7 +77,8 @@ impl TaskCheckpoints {
         }
         let triggers = self.runtime.triggers();
         let announced = inputs.iter().filter_map(|input| input.announced());
-        let announced = announced.filter(|barrier| barrier.checkpoint > self.last && !triggers.is_over(barrier.checkpoint));
+        let announced =
+            announced.filter(|barrier| barrier.checkpoint > self.last && !triggers.is_over(barrier.checkpoint));
         let overdue = triggers.overtaking(self.last).map(|trigger| Barrier {
             checkpoint: trigger.checkpoint,
             timestamp: trigger.timestamp,
