@@ -3,6 +3,8 @@
 //! A task reads one gate per input. The gate takes the minimum of its channels' watermarks, leaves idle channels out of it,
 //! aligns barriers and counts ends. It never touches records, threads or clocks, so every decision can be tested as a function.
 
+use std::collections::BTreeSet;
+
 use crate::element::{Barrier, Control, EventTime};
 
 /// What the task has to do after a control element.
@@ -45,8 +47,8 @@ pub struct GateState {
     arrived: usize,
     /// The last checkpoint whose barrier went on; later ones of it and of older ones mean nothing.
     passed: u64,
-    /// The last checkpoint of which nothing will become; its barriers mean nothing either.
-    given_up: u64,
+    /// Later checkpoints of which nothing will become; their barriers mean nothing either.
+    given_up: BTreeSet<u64>,
 }
 
 impl GateState {
@@ -61,7 +63,7 @@ impl GateState {
             aligning: None,
             arrived: 0,
             passed: 0,
-            given_up: 0,
+            given_up: BTreeSet::new(),
         }
     }
 
@@ -127,7 +129,7 @@ impl GateState {
     /// Whether the task's state is still one of this checkpoint: no channel that delivered its barrier was read further.
     pub fn may_overtake(&self, checkpoint: u64) -> bool {
         self.passed <= checkpoint
-            && self.given_up != checkpoint
+            && !self.given_up.contains(&checkpoint)
             && self.aligning.is_none_or(|aligning| aligning.checkpoint <= checkpoint)
     }
 
@@ -144,12 +146,13 @@ impl GateState {
 
     /// Nothing will become of a checkpoint. Whether it was being aligned: all blocked channels may be read again.
     pub fn give_up(&mut self, checkpoint: u64) -> bool {
-        self.given_up = self.given_up.max(checkpoint);
+        self.given_up.retain(|&given_up| given_up > self.passed);
+        self.given_up.insert(checkpoint);
         self.aligning.take_if(|aligning| aligning.checkpoint == checkpoint).is_some()
     }
 
     fn on_barrier(&mut self, channel: usize, barrier: Barrier) -> GateAction {
-        if barrier.checkpoint <= self.passed || barrier.checkpoint == self.given_up {
+        if barrier.checkpoint <= self.passed || self.given_up.contains(&barrier.checkpoint) {
             return GateAction::None;
         }
         let gives_up = self.aligning.is_some_and(|current| current.checkpoint < barrier.checkpoint);

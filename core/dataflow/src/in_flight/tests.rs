@@ -17,6 +17,9 @@ enum Sent {
     End,
 }
 
+/// What each producer sends, and the records before and behind the barriers.
+type Case = ([Vec<Sent>; 2], &'static [u32], &'static [u32]);
+
 /// What happens next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -181,7 +184,7 @@ fn interleave(steps: &mut Vec<Step>, left: [usize; 2], reads: usize, overtaken: 
 #[test]
 fn processed_and_recorded_records_are_those_before_the_barriers_in_every_order_of_events() {
     use Sent::*;
-    let cases: [([Vec<Sent>; 2], &[u32], &[u32]); 3] = [
+    let cases: [Case; 3] = [
         (
             [vec![Records(&[1, 2]), Barrier, Records(&[3])], vec![Records(&[4, 5]), Barrier, Records(&[6])]],
             &[1, 2, 4, 5],

@@ -38,8 +38,8 @@ pub(crate) struct TaskCheckpoints {
     rows_done: bool,
     /// The last barrier that passed.
     pub(super) last: u64,
-    /// A checkpoint that was given up, until the gates have been told.
-    pub(super) given_up: Option<u64>,
+    /// Checkpoints that were given up, until the gates have been told.
+    pub(super) given_up: Vec<u64>,
     /// The savepoint behind whose barrier the task waits.
     stopping: Option<Barrier>,
     /// To be begun by this task; with the number of answers to split requests that came before.
@@ -65,7 +65,7 @@ impl TaskCheckpoints {
             current: None,
             rows_done: false,
             last: 0,
-            given_up: None,
+            given_up: Vec::new(),
             stopping: None,
             triggered: VecDeque::new(),
             splits: VecDeque::new(),
@@ -82,7 +82,7 @@ impl TaskCheckpoints {
                 Mail::TriggerCheckpoint(trigger) => self.triggered.push_back((trigger, self.splits.len())),
                 Mail::CheckpointEnded { checkpoint, completed } => {
                     if !completed {
-                        self.given_up = Some(checkpoint);
+                        self.given_up.push(checkpoint);
                     }
                     if self.current.as_ref().is_some_and(|current| current.barrier().checkpoint == checkpoint)
                         && let Some(current) = self.current.take()

@@ -1,4 +1,9 @@
 //! Checkpoints whose barriers overtake data.
+//!
+//! Each worker knows from its triggers when alignment has taken too long, and every task takes its snapshot then, whether a barrier
+//! has reached it or not: what its channels deliver until their barriers come is recorded (see [`crate::in_flight`]). A barrier that
+//! overtook data upstream makes a task do so even before. To come to its snapshot soon, a task stops between two records of a
+//! batch, and its channels take somewhat more than they have room for: nothing else could overtake what a task is waiting to send.
 
 use std::time::Instant;
 
@@ -24,7 +29,7 @@ impl TaskCheckpoints {
         inputs: &mut [&mut dyn Overtaken],
         stage: &mut impl Stage<T>,
     ) -> Result<Option<Released>, TaskError> {
-        if self.given_up.is_none() && !self.task.is_urgent() {
+        if self.given_up.is_empty() && !self.task.is_urgent() {
             return Ok(None);
         }
         self.look_up(inputs, stage)
@@ -39,7 +44,7 @@ impl TaskCheckpoints {
         // First, so that whatever becomes urgent meanwhile is looked for again.
         self.calm_down();
         let mut released = None;
-        if let Some(checkpoint) = self.given_up.take() {
+        for checkpoint in std::mem::take(&mut self.given_up) {
             inputs.iter_mut().for_each(|input| input.give_up(checkpoint));
             released = Some(Released);
         }
