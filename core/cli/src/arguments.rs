@@ -33,6 +33,13 @@ pub(crate) enum Subcommand {
     Status(JobRefArgs),
     /// Stop jobs of a cluster without a result
     Cancel(CancelArgs),
+    /// Stop a job with a savepoint, from which it can go on
+    Stop(StopArgs),
+    /// Take a savepoint of a job that goes on, remove a savepoint, or look into one
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    Savepoint(SavepointArgs),
+    /// Take a checkpoint of a job now
+    Checkpoint(CheckpointArgs),
     /// Print log files of a cluster's processes
     Logs(LogsArgs),
     /// Run a JobManager in the foreground
@@ -71,6 +78,8 @@ pub(crate) struct RunArgs {
     pub(crate) target: TargetArgs,
     #[command(flatten)]
     pub(crate) job: JobArgs,
+    #[command(flatten)]
+    pub(crate) restore: RestoreArgs,
     /// Where to run it (default: local; remote if -m is given)
     #[arg(short = 't', long = "target", value_name = "TARGET", value_enum)]
     pub(crate) place: Option<Target>,
@@ -89,6 +98,99 @@ pub(crate) struct RunArgs {
     /// How to print the summary
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub(crate) output: OutputFormat,
+}
+
+const RESTORE_HEADING: &str = "Start from state";
+
+/// From where a job starts.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// Start from this savepoint or retained checkpoint
+    #[arg(short = 's', long = "fromSavepoint", value_name = "PATH", alias = "from-savepoint", help_heading = RESTORE_HEADING)]
+    pub(crate) from: Option<String>,
+    /// Leave state behind for which the job has no operator any more
+    #[arg(short = 'n', long = "allowNonRestoredState", alias = "allow-non-restored-state", requires = "from", help_heading = RESTORE_HEADING)]
+    pub(crate) allow_non_restored: bool,
+    /// Whose PATH is from now on (also: -rm)
+    #[arg(long = "restoreMode", visible_alias = "claimMode", aliases = ["restore-mode", "claim-mode"], value_name = "MODE", value_enum, ignore_case = true, requires = "from", help_heading = RESTORE_HEADING)]
+    pub(crate) mode: Option<RestoreMode>,
+}
+
+/// To whom a savepoint belongs that a job is started from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RestoreMode {
+    /// The job's: it is removed when newer checkpoints replace it
+    #[value(name = "claim")]
+    Claim,
+    /// Yours: the job leaves it alone (the default)
+    #[value(name = "no_claim")]
+    NoClaim,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// The job's id, the beginning of it, or its name
+    pub(crate) job: String,
+    /// The folder for the savepoint (default: execution.checkpointing.savepoint-dir)
+    #[arg(short = 'p', long = "savepointPath", value_name = "DIR", alias = "savepoint-path")]
+    pub(crate) directory: Option<String>,
+    /// Let windows and timers fire first, as at the end of the input
+    #[arg(short, long)]
+    pub(crate) drain: bool,
+    /// Leave without waiting for the savepoint
+    #[arg(long)]
+    pub(crate) detached: bool,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SavepointArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<SavepointCommand>,
+    /// The job's id, the beginning of it, or its name
+    #[arg(required_unless_present = "dispose")]
+    pub(crate) job: Option<String>,
+    /// The folder for the savepoint (default: execution.checkpointing.savepoint-dir)
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: Option<String>,
+    /// Remove this savepoint, or checkpoint that a job has left behind, instead
+    #[arg(short, long, value_name = "PATH", conflicts_with_all = ["job", "directory"])]
+    pub(crate) dispose: Option<String>,
+    /// Leave without waiting for the savepoint
+    #[arg(long)]
+    pub(crate) detached: bool,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum SavepointCommand {
+    /// Show what is in a savepoint or checkpoint; asks no cluster
+    Inspect(InspectArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Its folder, or the file _metadata in it
+    pub(crate) path: String,
+    /// Print the keys that have this state, or those of this table
+    #[arg(long, value_name = "STATE")]
+    pub(crate) keys: Option<String>,
+    /// How to print it
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) output: OutputFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckpointArgs {
+    /// The job's id, the beginning of it, or its name
+    pub(crate) job: String,
+    /// Write all state anew, instead of sharing files with earlier checkpoints
+    #[arg(long)]
+    pub(crate) full: bool,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
 }
 
 /// Which cluster.
@@ -309,6 +411,41 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn savepoints_of_jobs_and_a_look_into_one_are_told_apart() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(|cli| cli.command);
+        let Ok(Subcommand::Savepoint(taken)) = parse("weir savepoint counts /s -m h:1") else {
+            panic!("another command")
+        };
+        assert_eq!((taken.job.as_deref(), taken.directory.as_deref()), (Some("counts"), Some("/s")));
+        assert!(taken.command.is_none() && taken.dispose.is_none());
+        let Ok(Subcommand::Savepoint(removed)) = parse("weir savepoint -d /s/savepoint-1") else {
+            panic!("another command")
+        };
+        assert_eq!((removed.job, removed.dispose.as_deref()), (None, Some("/s/savepoint-1")));
+        let Ok(Subcommand::Savepoint(looked)) = parse("weir savepoint inspect /s --keys count") else {
+            panic!("another command")
+        };
+        let Some(SavepointCommand::Inspect(inspect)) = looked.command else { panic!("another command") };
+        assert_eq!((inspect.path.as_str(), inspect.keys.as_deref()), ("/s", Some("count")));
+        assert!(parse("weir savepoint").is_err());
+        assert!(parse("weir savepoint counts --dispose /s").is_err());
+    }
+
+    #[test]
+    fn a_restore_mode_needs_something_to_restore_from() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(|cli| cli.command);
+        let Ok(Subcommand::Run(run)) = parse("weir run -s /s -n --restoreMode CLAIM x") else {
+            panic!("another command")
+        };
+        assert_eq!(run.restore.from.as_deref(), Some("/s"));
+        assert!(run.restore.allow_non_restored);
+        assert_eq!(run.restore.mode, Some(RestoreMode::Claim));
+        assert!(parse("weir run -n x").is_err());
+        assert!(parse("weir run --claimMode no_claim x").is_err());
+        assert!(parse("weir run -s /s --claimMode legacy x").is_err());
     }
 
     #[test]

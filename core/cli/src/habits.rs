@@ -10,6 +10,12 @@ pub(crate) fn advice(words: &[OsString]) -> Option<String> {
     if let Some((_, advice)) = COMMANDS.iter().find(|(names, _)| names.contains(&first.as_str())) {
         return Some(format!("`weir {first}`: {advice}"));
     }
+    let has = |flags: &[&str]| rest.iter().find(|word| flags.contains(&word.split('=').next().unwrap_or_default()));
+    match first.as_str() {
+        "stop" | "savepoint" => return has(&["-type", "--type"]).map(|flag| format!("`{flag}`: {ONE_FORMAT}")),
+        "cancel" => return has(&["-s", "--withSavepoint"]).map(|flag| format!("`{flag}`: {WITH_SAVEPOINT}")),
+        _ => {}
+    }
     if !matches!(first.as_str(), "run" | "info") {
         return None;
     }
@@ -25,14 +31,36 @@ pub(crate) fn advice(words: &[OsString]) -> Option<String> {
     }
 }
 
-const NO_CHECKPOINTS: &str =
-    "there are no checkpoints and savepoints yet: a job starts from the beginning of its input";
+/// Options that Flink writes with one dash, with the same in two.
+const ONE_DASH: [(&str, &str); 6] = [
+    ("-rm", "--restoreMode"),
+    ("-cm", "--claimMode"),
+    ("-detached", "--detached"),
+    ("-drain", "--drain"),
+    ("-dispose", "--dispose"),
+    ("-full", "--full"),
+];
+
+/// The command line with Flink's long options behind one dash written as they are here.
+pub(crate) fn in_two_dashes(words: &[OsString]) -> Vec<OsString> {
+    let knows_them =
+        matches!(words.get(1).and_then(|word| word.to_str()), Some("run" | "stop" | "savepoint" | "checkpoint"));
+    let own = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    let with_two = |(index, word): (usize, &OsString)| {
+        let long = ONE_DASH.iter().find(|(short, _)| knows_them && index < own && word == short);
+        long.map_or_else(|| word.clone(), |(_, long)| OsString::from(*long))
+    };
+    words.iter().enumerate().map(with_two).collect()
+}
+
+const ONE_FORMAT: &str =
+    "savepoints have one format, which can be moved and is read by every state backend; leave it out";
+const WITH_SAVEPOINT: &str = "a job is stopped with a savepoint by `weir stop JOB -p DIR`";
 
 /// First words that are no command here.
-const COMMANDS: [(&[&str], &str); 7] = [
+const COMMANDS: [(&[&str], &str); 6] = [
     (&["ps"], "the jobs of a cluster are shown by `weir list`"),
     (&["kill"], "a job is stopped by `weir cancel JOB`"),
-    (&["stop", "savepoint", "checkpoint"], NO_CHECKPOINTS),
     (
         &["session", "start-cluster", "yarn-session", "kubernetes-session"],
         "a cluster is started by `scripts/start-cluster`, or by `weir jobmanager` with a provider in resourcemanager.providers; `weir local` runs \
@@ -49,14 +77,10 @@ const COMMANDS: [(&[&str], &str); 7] = [
 const JAVA: &str = "a job is an executable or a crate written in Rust: `weir run ARTIFACT|CRATE_DIR`";
 
 /// Flags of `flink run` and what to do instead. Those of YARN sessions begin with `-y`.
-const FLAGS: [(&[&str], &str); 10] = [
+const FLAGS: [(&[&str], &str); 9] = [
     (&["-c", "--class"], "the job of an executable that has several is chosen by --job NAME"),
     (&["-e", "--executor"], "where a job runs is chosen by -t local or -t remote"),
     (&["-z", "--zookeeperNamespace"], "there is no ZooKeeper yet; the cluster is named by -m HOST:PORT"),
-    (
-        &["-s", "--fromSavepoint", "-n", "--allowNonRestoredState", "-rm", "--restoreMode", "-cm", "--claimMode"],
-        NO_CHECKPOINTS,
-    ),
     (&["-C", "--classpath", "-j", "--jarfile", "--jar"], JAVA),
     (&["-py", "--python", "-pym", "--pyModule", "-pyfs", "--pyFiles"], JAVA),
     (&["-sae", "--shutdownOnAttachedExit"], "it is what happens without -t remote: the cluster ends with the command"),
@@ -130,7 +154,9 @@ mod tests {
     fn habits_of_flink_are_answered() {
         check("weir ps", Some("weir list"));
         check("weir yarn-session", Some("scripts/start-cluster"));
-        check("weir savepoint abc", Some("no checkpoints and savepoints yet"));
+        check("weir stop abc --type native", Some("`--type`: savepoints have one format"));
+        check("weir savepoint abc -type=canonical", Some("savepoints have one format"));
+        check("weir cancel -s /s abc", Some("weir stop JOB -p DIR"));
         check("weir run -c org.Job x.jar", Some("--job NAME"));
         check("weir run -c org.Job x.jar", Some("x.jar is a Java archive"));
         check("weir run -yqu root wordcount", Some("`-yqu`: there is no YARN provider yet"));
@@ -138,6 +164,19 @@ mod tests {
         check("weir run --yarnqueue=root wordcount", Some("`--yarnqueue`: there is no YARN"));
         check("weir run -z ns wordcount", Some("-m HOST:PORT"));
         check("weir run wordcount input.txt", Some("weir run wordcount -- input.txt"));
+    }
+
+    #[test]
+    fn long_options_behind_one_dash_are_understood() {
+        let check = |line: &str, expect: &str| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let found: Vec<String> = in_two_dashes(&words).iter().map(|word| word.to_string_lossy().into()).collect();
+            assert_eq!(found.join(" "), expect);
+        };
+        check("weir run -s /s -rm claim x -- -rm", "weir run -s /s --restoreMode claim x -- -rm");
+        check("weir run -cm no_claim x", "weir run --claimMode no_claim x");
+        check("weir stop -drain -detached j", "weir stop --drain --detached j");
+        check("weir logs -full", "weir logs -full");
     }
 
     #[test]

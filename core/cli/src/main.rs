@@ -14,11 +14,13 @@ mod failure;
 mod follow;
 mod habits;
 mod info;
+mod inspect;
 mod list;
 mod logs;
 mod package;
 mod plugins;
 mod run;
+mod savepoint;
 mod text;
 
 use std::ffi::OsString;
@@ -28,14 +30,14 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use arguments::{Cli, Subcommand};
+use arguments::{Cli, SavepointCommand, Subcommand};
 
 fn main() -> ExitCode {
     // A file that grows beyond the process's limit is an error of whoever writes it, as a full disk is, and not the end of the cluster.
     // SAFETY: no handler is installed, and there is no other thread yet.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let words: Vec<OsString> = std::env::args_os().collect();
-    let code = match Cli::try_parse_from(&words) {
+    let code = match Cli::try_parse_from(habits::in_two_dashes(&words)) {
         Ok(cli) => execute(&cli),
         Err(error) => explain(&error, &words),
     };
@@ -53,6 +55,16 @@ fn execute(cli: &Cli) -> u8 {
         }
         Subcommand::Cancel(arguments) => {
             load(&arguments.cluster.define).and_then(|c| on_one(list::cancel(arguments, &c)))
+        }
+        Subcommand::Stop(arguments) => {
+            load(&arguments.cluster.define).and_then(|c| on_one(savepoint::stop(arguments, &c)))
+        }
+        Subcommand::Savepoint(arguments) => match &arguments.command {
+            Some(SavepointCommand::Inspect(arguments)) => inspect::inspect(arguments),
+            None => load(&arguments.cluster.define).and_then(|c| on_one(savepoint::savepoint(arguments, &c))),
+        },
+        Subcommand::Checkpoint(arguments) => {
+            load(&arguments.cluster.define).and_then(|c| on_one(savepoint::checkpoint(arguments, &c)))
         }
         Subcommand::Logs(arguments) => load(&arguments.cluster.define).and_then(|c| on_one(logs::logs(arguments, &c))),
         Subcommand::JobManager(arguments) => {

@@ -13,13 +13,14 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use weir_config::{Configuration, options};
 
-use crate::arguments::{OutputFormat, RunArgs, Target};
+use crate::arguments::{OutputFormat, RestoreMode, RunArgs, Target};
 use crate::client::{Client, Refused};
 use crate::cluster::{Embedded, Signals, cores};
 use crate::command_line;
 use crate::executable;
 use crate::failure::{self, usage};
 use crate::follow::{Follower, Summary};
+use crate::savepoint;
 use crate::text;
 
 pub(crate) async fn run(arguments: &RunArgs, mut configuration: Configuration) -> anyhow::Result<u8> {
@@ -213,6 +214,12 @@ impl Submission {
             "programArgsList": own,
             "parallelism": configuration.get(&options::PARALLELISM_DEFAULT),
             "flinkConfiguration": of_job,
+            "savepointPath": arguments.restore.from.as_deref().map(savepoint::place).transpose()?,
+            "allowNonRestoredState": arguments.restore.allow_non_restored.then_some(true),
+            "claimMode": arguments.restore.mode.map(|mode| match mode {
+                RestoreMode::Claim => "CLAIM",
+                RestoreMode::NoClaim => "NO_CLAIM",
+            }),
         });
         Ok(Submission { job: arguments.job.name.clone(), body })
     }

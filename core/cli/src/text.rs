@@ -41,6 +41,34 @@ pub(crate) fn since(millis: i64) -> String {
     }
 }
 
+/// A size as people say it: `950 B`, `12.3 KiB`, `4.56 MiB`.
+pub(crate) fn bytes(value: u64) -> String {
+    let scaled = value as f64;
+    match value {
+        ..0x400 => format!("{value} B"),
+        0x400..0x10_0000 => format!("{:.1} KiB", scaled / 1024.0),
+        0x10_0000..0x4000_0000 => format!("{:.2} MiB", scaled / f64::from(1 << 20)),
+        _ => format!("{:.2} GiB", scaled / f64::from(1 << 30)),
+    }
+}
+
+/// A moment, in milliseconds since 1970-01-01 UTC: `2026-11-23 20:17:55 UTC`.
+pub(crate) fn utc(millis: i64) -> String {
+    let seconds = millis.div_euclid(1000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Years that begin in March have the leap day at their end; 400 of them have 146 097 days.
+    let day = days + 719_468;
+    let (era, day) = (day.div_euclid(146_097), day.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + i64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
 /// Rows with each column as wide as its widest cell.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -88,6 +116,22 @@ mod tests {
             (180_000_000, "2 d 2 h"),
         ] {
             assert_eq!(since(millis), expect);
+        }
+    }
+
+    #[test]
+    fn sizes_and_moments_read_like_people_say_them() {
+        for (value, expect) in [(0, "0 B"), (1536, "1.5 KiB"), (3 << 20, "3.00 MiB"), (5 << 30, "5.00 GiB")] {
+            assert_eq!(bytes(value), expect);
+        }
+        for (millis, expect) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (-1, "1969-12-31 23:59:59 UTC"),
+            (951_782_399_000, "2000-02-28 23:59:59 UTC"),
+            (951_782_400_000, "2000-02-29 00:00:00 UTC"),
+            (1_795_465_075_999, "2026-11-23 20:17:55 UTC"),
+        ] {
+            assert_eq!(utc(millis), expect);
         }
     }
 

@@ -64,6 +64,7 @@ const percent = (share) => Math.round(share * 100) + ' %';
 const KINDS = {
   RUNNING: 'good', FINISHED: 'done', FAILED: 'bad', FAILING: 'bad', CANCELED: 'gone', CANCELLING: 'wait', CANCELING: 'wait',
   RESTARTING: 'wait', CREATED: 'wait', INITIALIZING: 'wait', SCHEDULED: 'wait', DEPLOYING: 'wait', RECONCILING: 'wait', SUSPENDED: 'gone',
+  COMPLETED: 'good', IN_PROGRESS: 'wait',
 };
 const kind = (state) => KINDS[state] || 'gone';
 const state = (name) => h('span', { class: 'state ' + kind(name) }, name);

@@ -7,9 +7,11 @@ let cancelling = null;
 
 async function loadJob(id) {
   const [job, exceptions] = await Promise.all([get('/jobs/' + id), get('/jobs/' + id + '/exceptions?maxExceptions=20')]);
-  const [rates, wait, subtasks] = await Promise.all([loadRates(job), job['slot-wait'] && get('/jobs/' + id + '/slot-wait'), loadSubtasks(job)]);
+  // A job that takes none answers 404.
+  const loadCheckpoints = get('/jobs/' + id + '/checkpoints').catch(() => null);
+  const [rates, wait, subtasks, checkpoints] = await Promise.all([loadRates(job), job['slot-wait'] && get('/jobs/' + id + '/slot-wait'), loadSubtasks(job), loadCheckpoints]);
   remember(job, rates);
-  return { job, exceptions, rates, wait, subtasks };
+  return { job, exceptions, rates, wait, subtasks, checkpoints };
 }
 
 async function loadRates(job) {
@@ -37,7 +39,7 @@ function remember(job, rates) {
   histories.set(job.jid, points.slice(-120));
 }
 
-function viewJob({ job, exceptions, rates, wait, subtasks }) {
+function viewJob({ job, exceptions, rates, wait, subtasks, checkpoints }) {
   const failures = exceptions.exceptionHistory;
   return [
     jobTitle(job),
@@ -49,6 +51,7 @@ function viewJob({ job, exceptions, rates, wait, subtasks }) {
     h('h2', {}, 'Vertices'),
     vertexTable(job, rates),
     subtasks && subtaskTable(subtasks),
+    checkpoints && checkpointTable(checkpoints),
     h('h2', {}, 'Failures'),
     failureList(failures),
   ];
@@ -137,6 +140,19 @@ function subtaskTable(vertex) {
       String(task.attempt), count(task.metrics['read-records']), count(task.metrics['write-records']), duration(task.duration)],
   }));
   return [h('h2', {}, 'Subtasks of ' + vertex.name), table(['Subtask', 'State', 'TaskManager', '#Attempt', '#Records in', '#Records out', '#Duration'], rows, 'There are none yet.')];
+}
+
+function checkpointTable({ counts, history, latest }) {
+  const kinds = { SAVEPOINT: 'Savepoint', SYNC_SAVEPOINT: 'Savepoint, then stop' };
+  const place = (one) => one.failure_message || (one.discarded ? 'replaced by newer ones' : one.external_path?.includes(':') ? one.external_path : '');
+  const rows = history.map((one) => ({
+    cells: [(kinds[one.checkpoint_type] || 'Checkpoint') + ' ' + one.id, state(one.status), time(one.trigger_timestamp), one.num_acknowledged_subtasks + ' / ' + one.num_subtasks,
+      duration(one.end_to_end_duration), bytes(one.checkpointed_size), bytes(one.state_size), h('span', { class: 'quiet small' }, place(one))],
+  }));
+  const restored = latest.restored && ', restored from ' + latest.restored.id + ' at ' + time(latest.restored.restore_timestamp);
+  return [h('h2', {}, 'Checkpoints'),
+    h('p', { class: 'quiet small' }, counts.completed + ' completed, ' + counts.failed + ' failed, ' + counts.in_progress + ' under way', restored),
+    table(['Checkpoint', 'State', 'Triggered', '#Acknowledged', '#Duration', '#Written', '#State size', 'Where, or why not'], rows, 'None has been taken yet.')];
 }
 
 function failureList(history) {

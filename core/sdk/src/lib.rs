@@ -46,8 +46,8 @@ pub mod stream;
 pub use clap::Args;
 pub use environment::Environment;
 pub use error::{Error, Result};
-pub use weir_dataflow::operators::{Aggregator, WatermarkGenerator, WatermarkStrategy};
 pub use weir_dataflow::operators::window::{TimeWindow, Trigger, WindowContext, WindowFunction};
+pub use weir_dataflow::operators::{Aggregator, WatermarkGenerator, WatermarkStrategy};
 pub use weir_dataflow::process::{
     BroadcastProcessFunction, CoProcessFunction, KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedContext,
     KeyedProcessFunction, OutputTag, ProcessContext, ProcessFunction, Timers,

@@ -178,6 +178,72 @@ fn copy(
     })
 }
 
+/// Numbers the records of each key.
+#[derive(Clone, Default)]
+struct Tally {
+    count: ValueState<u64>,
+}
+
+impl KeyedProcessFunction<u64, u64> for Tally {
+    type Out = String;
+
+    fn declare(&mut self, states: &mut weir::state::StateDeclarer<'_>) {
+        self.count = states.value("count");
+    }
+
+    fn process(&mut self, _number: u64, context: &mut KeyedContext<u64, String>) {
+        let count = self.count.get_or_insert_with(context, || 0);
+        *count += 1;
+        let count = *count;
+        let line = format!("{} {count}", context.key());
+        context.emit(line);
+    }
+}
+
+/// Keys of [`tally`].
+const KEYS: u64 = 13;
+
+/// A job that numbers the records of each key.
+fn tally(
+    output: &Path,
+    options: &BTreeMap<&str, String>,
+    on_number: impl Fn(u64) + Clone + Send + 'static,
+) -> weir::Result<()> {
+    weir::run::in_process("tally", |env| {
+        env.set_parallelism(2);
+        for (key, value) in options {
+            env.set(key, value);
+        }
+        env.source(Numbers { output: output.to_owned() })
+            .uid("numbers")
+            .map(move |number| {
+                on_number(number);
+                number
+            })
+            .key_by(|number| number % KEYS)
+            .process(Tally::default())
+            .uid("tally")
+            .sink(FileSink::text(output))
+            .uid("files");
+        Ok(())
+    })
+}
+
+/// Each record of each key has its number, and no number is there twice.
+fn assert_tallied(directory: &Path) {
+    let text = |path: PathBuf| fs::read_to_string(path).unwrap();
+    let mut found: Vec<String> = files(directory)
+        .into_iter()
+        .flat_map(|path| text(path).lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    let of_key = |key| (0..END).filter(move |number| number % KEYS == key).count();
+    let mut expect: Vec<String> =
+        (0..KEYS).flat_map(|key| (1..=of_key(key)).map(move |count| format!("{key} {count}"))).collect();
+    found.sort_unstable();
+    expect.sort_unstable();
+    assert!(found == expect, "{} lines of {}", found.len(), expect.len());
+}
+
 fn with_checkpoints(directory: &Path) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("execution.checkpointing.interval", "10 ms".to_owned()),
@@ -230,9 +296,31 @@ fn a_job_that_fails_again_and_again_counts_everything_once() {
 }
 
 #[test]
+fn keyed_state_counts_each_record_once_whatever_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let undisturbed = dir.path().join("undisturbed");
+    tally(&undisturbed, &with_checkpoints(&dir.path().join("state")), |_| {}).unwrap();
+    assert_tallied(&undisturbed);
+    let (output, state) = (dir.path().join("out"), dir.path().join("states"));
+    go_on(&output, &state, tally, || fails(1100, 1));
+    assert_tallied(&output);
+}
+
+#[test]
 fn a_job_goes_on_from_a_checkpoint_of_one_that_failed() {
     let dir = tempfile::tempdir().unwrap();
-    let (output, state) = (dir.path().join("out"), dir.path().join("state"));
+    let output = dir.path().join("out");
+    go_on(&output, &dir.path().join("state"), copy, || fails(1100, 1));
+    assert_complete(&output);
+}
+
+/// Runs a job that fails, and starts it again from its last checkpoint, until it does not fail any more.
+fn go_on<F: Fn(u64) + Clone + Send + 'static>(
+    output: &Path,
+    state: &Path,
+    job: impl Fn(&Path, &BTreeMap<&str, String>, F) -> weir::Result<()>,
+    failing: impl Fn() -> F,
+) {
     let retention = "execution.checkpointing.externalized-checkpoint-retention";
     let mut from = None;
     for run in 0.. {
@@ -240,18 +328,16 @@ fn a_job_goes_on_from_a_checkpoint_of_one_that_failed() {
         let mut options = with_checkpoints(&state);
         options.insert(retention, "RETAIN_ON_CANCELLATION".to_owned());
         options.extend(from.take().map(|path| ("execution.state-recovery.path", path)));
-        match copy(&output, &options, fails(1100, 1)) {
+        match job(output, &options, failing()) {
             Ok(()) => {
                 assert!(run > 1, "{run} runs");
                 break;
             }
             Err(error) => assert!(error.to_string().contains("planned"), "{error}"),
         }
-        assert_eq!(duplicates(&output), [0; 0], "after run {run}");
         let checkpoint = checkpoints(&state).pop().expect("a checkpoint is kept");
         from = Some(checkpoint.display().to_string());
     }
-    assert_complete(&output);
 }
 
 #[test]

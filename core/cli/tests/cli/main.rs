@@ -8,5 +8,6 @@ mod crates;
 mod info;
 mod plugins;
 mod run;
+mod savepoints;
 mod support;
 mod usage;

@@ -21,7 +21,8 @@ fn shells_get_completions() {
 fn habits_of_flink_are_answered_with_what_to_do_instead() {
     for (words, part) in [
         (&["ps"][..], "`weir list`"),
-        (&["savepoint", "abc"], "no checkpoints and savepoints yet"),
+        (&["savepoint", "abc", "--type", "native"], "savepoints have one format"),
+        (&["run", "-s", "/s", "-rm", "legacy", "x"], "[possible values: claim, no_claim]"),
         (&["yarn-session"], "scripts/start-cluster"),
         (&["run", "x.jar"], "is a Java archive: a job is an executable or a crate"),
         (&["run", "-c", "org.Job", "x.jar"], "--job NAME"),

@@ -124,7 +124,7 @@ pub static RESTART_STRATEGY: ConfigOption<RestartStrategyType> = ConfigOption::n
      times, with the same pause before each. `failure-rate`: unless there are more failures in an interval than allowed. \
      `exponential-delay`: with a pause that grows with each failure and shrinks again after a long quiet time. \
      The loss of a TaskManager (machine, process or connection) counts as a failure, but unless the last restart was less than the pause \
-     ago, the tasks start again at once: there is nothing to wait for. In clusters; an embedded run has none. When it is not set and there are checkpoints (`execution.checkpointing.interval`), it is `exponential-delay`.",
+     ago, the tasks start again at once: there is nothing to wait for. When it is not set and there are checkpoints (`execution.checkpointing.interval`), it is `exponential-delay` in clusters. Of embedded runs only those in one process start tasks again, and only when it is set.",
 )
 .with_fallback_keys(&["restart-strategy"]);
 

@@ -138,6 +138,11 @@ impl StateDeclarer<'_> {
         ReducingState::declared(self.value_of_kind(name, StateKind::Reducing), reduce)
     }
 
+    /// One accumulator per key, for an operator that folds by itself.
+    pub(crate) fn accumulator<V: Record>(&mut self, name: &str) -> ValueState<V> {
+        self.value_of_kind(name, StateKind::Aggregating)
+    }
+
     /// A state of one accumulator per key that values are folded into by `aggregator`.
     pub fn aggregating<In, A: Aggregator<In>>(&mut self, name: &str, aggregator: A) -> AggregatingState<In, A> {
         AggregatingState::declared(self.value_of_kind(name, StateKind::Aggregating), aggregator)

@@ -153,6 +153,25 @@ impl<V: Record> ValueState<V> {
         states.cell_mut(self.column).get_or_insert_with(|| detached(default()))
     }
 
+    /// Combines the current key's value with another one; the result. For a state that does not expire.
+    #[inline(always)]
+    pub(crate) fn merge<'s, K: Record>(
+        &self,
+        states: &'s mut KeyedStates<K>,
+        other: V,
+        combine: impl FnOnce(&mut V, V),
+    ) -> &'s mut V {
+        let cell = states.cell_mut(self.column);
+        match cell {
+            Some(present) => {
+                combine(present, other);
+                present.detach();
+                present
+            }
+            None => cell.insert(detached(other)),
+        }
+    }
+
     /// Removes the current key's value and returns it.
     pub fn take(&self, states: &mut impl StateAccess) -> Option<V> {
         let states = states.keyed_mut();

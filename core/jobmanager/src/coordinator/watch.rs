@@ -253,7 +253,15 @@ mod tests {
         let process = process("exec sleep 1000").await;
         let seen = watch.add(JobId::from_bytes([1; 16]), &process);
         assert!(!watch.some_commit());
-        seen.commits(true);
+        for _ in 0..2 {
+            seen.commit_begins();
+        }
+        seen.commit_ends();
+        assert!(watch.some_commit());
+        seen.commit_ends();
+        seen.commit_ends();
+        assert!(!watch.some_commit());
+        seen.commit_begins();
         assert!(watch.some_commit());
         drop(seen);
         assert!(!watch.some_commit());

@@ -1,11 +1,17 @@
 //! Two streams before one operator.
 
+use std::hash::Hash;
 use std::marker::PhantomData;
 
 use weir_dataflow::head::CoInput;
 use weir_dataflow::operator::CoOperator;
+use weir_dataflow::operators::KeyOf;
 use weir_dataflow::plan::PortId;
-use weir_dataflow::process::{CoProcessFunction, CoProcessOperator, ProcessContext};
+use weir_dataflow::process::{
+    BroadcastProcessFunction, BroadcastProcessOperator, CoProcessFunction, CoProcessOperator,
+    KeyedBroadcastProcessFunction, KeyedBroadcastProcessOperator, KeyedCoProcessFunction, KeyedCoProcessOperator,
+    ProcessContext,
+};
 use weir_dataflow::record::Record;
 use weir_model::OperatorKind;
 
@@ -35,11 +41,7 @@ impl<A: Record, B: Record> ConnectedStreams<A, B> {
 
     /// Maps the records of both streams to one type.
     #[allow(clippy::type_complexity, reason = "the chain is in the type by design")]
-    pub fn map<F, G, O>(
-        self,
-        first: F,
-        second: G,
-    ) -> DataStream<CoInput<A, B, CoProcessOperator<CoMap<F, G, O>, O>>>
+    pub fn map<F, G, O>(self, first: F, second: G) -> DataStream<CoInput<A, B, CoProcessOperator<CoMap<F, G, O>, O>>>
     where
         O: Send + 'static,
         F: FnMut(A) -> O + Clone + Send + 'static,
@@ -87,6 +89,91 @@ impl<A: Record, B: Record, Op: CoOperator<A, B>> DataStream<CoInput<A, B, Op>> {
     pub fn slot_sharing_group(self, group: &str) -> Self {
         self.draft.borrow_mut().node_mut(self.chain.node).slot_sharing_group = Some(group.to_owned());
         self
+    }
+}
+
+/// Two keyed streams whose records of one key go to one subtask of an operator.
+#[must_use = "connected streams do nothing until an operator reads them"]
+#[derive(Debug)]
+pub struct KeyedConnectedStreams<A, B, K, G, H> {
+    streams: ConnectedStreams<A, B>,
+    first_key: G,
+    second_key: H,
+    key: PhantomData<fn() -> K>,
+}
+
+impl<A, B, K, G, H> KeyedConnectedStreams<A, B, K, G, H>
+where
+    A: Record,
+    B: Record,
+    K: Record + Clone + Eq + Hash,
+    G: KeyOf<A, K>,
+    H: KeyOf<B, K>,
+{
+    pub(crate) fn new(streams: ConnectedStreams<A, B>, first_key: G, second_key: H) -> Self {
+        KeyedConnectedStreams { streams, first_key, second_key, key: PhantomData }
+    }
+
+    /// Runs a function over both streams, with state and timers per key.
+    #[allow(clippy::type_complexity, reason = "the chain is in the type by design")]
+    pub fn process<F: KeyedCoProcessFunction<K, A, B>>(
+        self,
+        f: F,
+    ) -> DataStream<CoInput<A, B, KeyedCoProcessOperator<F, K, G, H, F::Out>>> {
+        let operator = KeyedCoProcessOperator::new(f, self.first_key, self.second_key);
+        self.streams.transform("Keyed Co-Process", operator)
+    }
+}
+
+/// A stream beside one of which every subtask gets every record.
+#[must_use = "connected streams do nothing until an operator reads them"]
+#[derive(Debug)]
+pub struct BroadcastConnectedStreams<A, B> {
+    streams: ConnectedStreams<A, B>,
+}
+
+impl<A: Record, B: Record> BroadcastConnectedStreams<A, B> {
+    pub(crate) fn new(streams: ConnectedStreams<A, B>) -> Self {
+        BroadcastConnectedStreams { streams }
+    }
+
+    /// Runs a function over both streams; what is broadcast may change a state that all subtasks have alike.
+    #[allow(clippy::type_complexity, reason = "the chain is in the type by design")]
+    pub fn process<F: BroadcastProcessFunction<A, B>>(
+        self,
+        f: F,
+    ) -> DataStream<CoInput<A, B, BroadcastProcessOperator<F, F::Out>>> {
+        self.streams.transform("Broadcast Process", BroadcastProcessOperator::new(f))
+    }
+}
+
+/// A keyed stream beside one of which every subtask gets every record.
+#[must_use = "connected streams do nothing until an operator reads them"]
+#[derive(Debug)]
+pub struct KeyedBroadcastConnectedStreams<A, B, K, G> {
+    streams: ConnectedStreams<A, B>,
+    key_of: G,
+    key: PhantomData<fn() -> K>,
+}
+
+impl<A, B, K, G> KeyedBroadcastConnectedStreams<A, B, K, G>
+where
+    A: Record,
+    B: Record,
+    K: Record + Clone + Eq + Hash,
+    G: KeyOf<A, K>,
+{
+    pub(crate) fn new(streams: ConnectedStreams<A, B>, key_of: G) -> Self {
+        KeyedBroadcastConnectedStreams { streams, key_of, key: PhantomData }
+    }
+
+    /// Runs a function over both streams, with state and timers per key; what is broadcast may change a state that all subtasks have alike.
+    #[allow(clippy::type_complexity, reason = "the chain is in the type by design")]
+    pub fn process<F: KeyedBroadcastProcessFunction<K, A, B>>(
+        self,
+        f: F,
+    ) -> DataStream<CoInput<A, B, KeyedBroadcastProcessOperator<F, K, G, F::Out>>> {
+        self.streams.transform("Keyed Broadcast Process", KeyedBroadcastProcessOperator::new(f, self.key_of))
     }
 }
 

@@ -6,9 +6,11 @@ use weir_dataflow::exchange::{
 };
 use weir_dataflow::head::Input;
 use weir_dataflow::operators::KeyOf;
+use weir_dataflow::plan::PortId;
 use weir_dataflow::record::Record;
 use weir_model::Partitioner as PartitionerKind;
 
+use super::connected::BroadcastConnectedStreams;
 use super::upstream::InputOrigin;
 use super::{ConnectedStreams, DataStream, KeyedStream, SharedStream, Upstream};
 
@@ -61,8 +63,7 @@ where
         C::Out: Clone,
     {
         let draft = self.draft.clone();
-        let port = C::end_with_edge(self, PartitionerKind::Broadcast, |port| BroadcastEnd { port });
-        DataStream::from_origin(draft, InputOrigin::from_port(port))
+        DataStream::from_origin(draft, InputOrigin::from_port(self.broadcast_port()))
     }
 
     /// By a function of the record and the number of subtasks, which returns the subtask.
@@ -104,6 +105,25 @@ where
         let first = C::end_with(self, RoundRobinPartitioner::rebalance(), true);
         let second = C2::end_with(other, RoundRobinPartitioner::rebalance(), true);
         ConnectedStreams::new(draft, first, second)
+    }
+
+    /// Puts the stream before an operator beside another one, of which every subtask gets every record.
+    pub fn connect_broadcast<C2>(self, other: DataStream<C2>) -> BroadcastConnectedStreams<C::Out, C2::Out>
+    where
+        C2: Upstream,
+        C2::Out: Record + Clone,
+    {
+        let draft = self.draft.clone();
+        let first = C::end_with(self, RoundRobinPartitioner::rebalance(), true);
+        BroadcastConnectedStreams::new(ConnectedStreams::new(draft, first, vec![other.broadcast_port()]))
+    }
+
+    /// Ends the chain with an exchange that gives every record to every subtask.
+    pub(crate) fn broadcast_port(self) -> PortId
+    where
+        C::Out: Clone,
+    {
+        C::end_with_edge(self, PartitionerKind::Broadcast, |port| BroadcastEnd { port })
     }
 
     /// Lets several consumers read the stream; each gets every record.

@@ -9,11 +9,14 @@ use weir_dataflow::operator::Then;
 use weir_dataflow::operators::{
     Aggregator, EmitAs, EmitPair, EmitResult, KeyOf, MergeOperator, PreAggregateOperator, Reduce,
 };
+use weir_dataflow::plan::PortId;
 use weir_dataflow::process::{KeyedProcessFunction, KeyedProcessOperator};
 use weir_dataflow::record::Record;
 
 use super::aggregates::{Count, Max, Min, Number, Sum};
+use super::connected::{ConnectedStreams, KeyedBroadcastConnectedStreams, KeyedConnectedStreams};
 use super::{DataStream, Upstream};
+use crate::build::Draft;
 
 /// A stream whose records are grouped by key.
 #[must_use = "a keyed stream does nothing until an operator reads it"]
@@ -103,7 +106,38 @@ where
             .transform(name, MergeOperator::new(aggregator))
     }
 
-    /// Runs a function with state per key.
+    /// The edge that brings the records of a key together, and what gives a record's key behind it.
+    fn into_port(self) -> (Draft, Vec<PortId>, F) {
+        let KeyedStream { stream, key_of, .. } = self;
+        let (draft, mut partition_key) = (stream.draft.clone(), key_of.clone());
+        let partitioner = HashPartitioner::new(move |record: &C::Out| partition_key(record).key_hash());
+        (draft, C::end_with(stream, partitioner, false), key_of)
+    }
+
+    /// Puts two streams with keys of one type before one operator: records of one key meet in one subtask.
+    pub fn connect<C2, F2>(self, other: KeyedStream<C2, K, F2>) -> KeyedConnectedStreams<C::Out, C2::Out, K, F, F2>
+    where
+        C2: Upstream,
+        C2::Out: Record,
+        F2: KeyOf<C2::Out, K>,
+    {
+        let (draft, first, first_key) = self.into_port();
+        let (_, second, second_key) = other.into_port();
+        KeyedConnectedStreams::new(ConnectedStreams::new(draft, first, second), first_key, second_key)
+    }
+
+    /// Puts the stream before an operator beside another one, of which every subtask gets every record.
+    pub fn connect_broadcast<C2>(self, other: DataStream<C2>) -> KeyedBroadcastConnectedStreams<C::Out, C2::Out, K, F>
+    where
+        C2: Upstream,
+        C2::Out: Record + Clone,
+    {
+        let (draft, first, key_of) = self.into_port();
+        let streams = ConnectedStreams::new(draft, first, vec![other.broadcast_port()]);
+        KeyedBroadcastConnectedStreams::new(streams, key_of)
+    }
+
+    /// Runs a function with state and timers per key.
     #[allow(clippy::type_complexity, reason = "the chain is in the type by design")]
     pub fn process<G: KeyedProcessFunction<K, C::Out>>(
         self,

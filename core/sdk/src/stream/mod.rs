@@ -20,7 +20,9 @@ use weir_dataflow::process::{FnProcess, OutputTag, ProcessContext, ProcessFuncti
 use weir_dataflow::record::Record;
 use weir_model::OperatorKind;
 
-pub use connected::ConnectedStreams;
+pub use connected::{
+    BroadcastConnectedStreams, ConnectedStreams, KeyedBroadcastConnectedStreams, KeyedConnectedStreams,
+};
 pub use keyed::KeyedStream;
 pub use shared::SharedStream;
 pub use sinks::StreamSink;

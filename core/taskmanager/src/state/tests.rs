@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use weir_model::{Artifact, ArtifactId, ExecutionState, JobId, Launch, TaskManagerId, VertexId};
+use weir_model::{Artifact, ArtifactId, DeclineCause, ExecutionState, JobId, Launch, TaskManagerId, VertexId};
 use weir_proto::control::Timing;
 use weir_proto::worker;
 
@@ -179,6 +179,81 @@ fn measured(key: u64, mib: u64) -> Measurement {
 
 fn kill(key: u64) -> Effect {
     Effect::KillWorker { worker: WorkerKey(key) }
+}
+
+/// Brings a worker to where it can be deployed.
+fn ready() -> Fixture {
+    let mut fixture = Fixture::registered(1);
+    fixture.receive(1, ForTaskManager::StartWorker(start_worker(1, 0, &[0])));
+    fixture.worker(1, WorkerEvent::Greeted(greeting()));
+    fixture.taken();
+    fixture
+}
+
+fn deploy_with(restore: Vec<(TaskId, Vec<u8>)>) -> ForTaskManager {
+    ForTaskManager::Deploy { deployment: deployment(1, 0), worker: 3, plan: Bytes::from_static(b"plan"), restore }
+}
+
+#[test]
+fn what_tasks_begin_with_reaches_the_worker_before_their_plan_in_messages_that_fit() {
+    let mut fixture = ready();
+    let restore: Vec<_> = (0..20).map(|subtask| (task(subtask), vec![subtask as u8; 1 << 20])).collect();
+    fixture.receive(1, deploy_with(restore.clone()));
+    let mut told: Vec<WorkerMessage> = fixture
+        .taken()
+        .into_iter()
+        .map(|effect| match effect {
+            Effect::TellWorker { message, .. } => message,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told.pop(), Some(WorkerMessage::Deploy(Bytes::from_static(b"plan"))));
+    assert!(told.len() > 1, "a worker restores one part while it reads the next");
+    let mut parts = Vec::new();
+    for message in told {
+        let WorkerMessage::Restore(part) = message else { panic!("{message:?}") };
+        assert!(part.iter().map(|(_, snapshot)| snapshot.len()).sum::<usize>() <= 4 << 20);
+        parts.extend(part);
+    }
+    assert_eq!(parts, restore);
+}
+
+#[test]
+fn a_snapshot_that_fits_into_no_message_ends_its_worker_with_advice() {
+    let mut fixture = ready();
+    fixture.receive(1, deploy_with(vec![(task(0), vec![0; weir_proto::MAX_FRAME_BYTES])]));
+    assert_eq!(fixture.taken(), [Effect::KillWorker { worker: WorkerKey(1) }]);
+    fixture.ended(1, "ended", &[]);
+    let reason = fixture.end_reported();
+    assert!(reason.contains("execution.checkpointing.dir"), "{reason}");
+}
+
+#[test]
+fn checkpoints_are_for_workers_that_run_tasks_and_their_answers_are_passed_on() {
+    let mut fixture = ready();
+    let id = deployment(1, 0);
+    fixture.receive(1, ForTaskManager::CheckpointCompleted { deployment: id, checkpoint: 1 });
+    assert_eq!(fixture.taken(), []);
+    fixture.receive(1, deploy_with(Vec::new()));
+    fixture.receive(1, ForTaskManager::CheckpointCompleted { deployment: id, checkpoint: 2 });
+    fixture.receive(1, ForTaskManager::CheckpointAborted { deployment: id, checkpoint: 3 });
+    fixture.receive(1, ForTaskManager::CheckpointAborted { deployment: deployment(2, 0), checkpoint: 3 });
+    let tell = |message| Effect::TellWorker { worker: WorkerKey(1), message };
+    let told = [
+        WorkerMessage::Deploy(Bytes::from_static(b"plan")),
+        WorkerMessage::CheckpointCompleted(2),
+        WorkerMessage::CheckpointAborted(3),
+    ];
+    assert_eq!(fixture.taken(), told.map(tell));
+    let decline = Box::new(CheckpointDecline {
+        checkpoint: 4,
+        task: task(0),
+        cause: DeclineCause::NotReady,
+        reason: String::new(),
+        committables: Vec::new(),
+    });
+    fixture.worker(1, WorkerEvent::CheckpointDeclined(decline.clone()));
+    assert_eq!(fixture.taken(), [send(FromTaskManager::CheckpointDeclined { deployment: id, decline })]);
 }
 
 #[test]

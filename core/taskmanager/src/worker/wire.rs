@@ -134,7 +134,10 @@ fn add(events: &mut Vec<WorkerEvent>, message: to_driver::Message) {
 
 #[cfg(test)]
 mod tests {
-    use weir_model::{ExecutionState, MetricsSnapshot, TaskChange};
+    use weir_model::{
+        Alignment, CheckpointAcknowledgement, CheckpointDecline, CheckpointKind, CheckpointTrigger, DeclineCause,
+        ExecutionState, MetricsSnapshot, SnapshotMetrics, TaskChange,
+    };
     use weir_proto::{read_frame, write_frame};
 
     use super::*;
@@ -155,6 +158,24 @@ mod tests {
         let cancel = proto::Cancel { tasks: vec![proto::TaskRef { vertex: 4, subtask: 5 }] };
         check(WorkerMessage::Cancel(tasks), to_worker::Message::Cancel(cancel));
         check(WorkerMessage::Shutdown, to_worker::Message::Shutdown(proto::Shutdown {}));
+        let task = TaskId { vertex: 4, subtask: 5 };
+        let restore = proto::Restore { tasks: vec![proto::TaskRestore::new(task, vec![7; 9])] };
+        check(WorkerMessage::Restore(vec![(task, vec![7; 9])]), to_worker::Message::Restore(restore));
+        let trigger = Arc::new(CheckpointTrigger {
+            checkpoint: 3,
+            timestamp: -1,
+            kind: CheckpointKind::Drain,
+            alignment: Alignment::Aligned,
+            base: None,
+            directory: None,
+            shared_directory: None,
+        });
+        let message = to_worker::Message::TriggerCheckpoint(proto::TriggerCheckpoint::new(&trigger, &[task]));
+        check(WorkerMessage::TriggerCheckpoint(trigger, vec![task]), message);
+        let completed = proto::CheckpointCompleted { checkpoint: 3 };
+        check(WorkerMessage::CheckpointCompleted(3), to_worker::Message::CheckpointCompleted(completed));
+        let aborted = proto::CheckpointAborted { checkpoint: 3 };
+        check(WorkerMessage::CheckpointAborted(3), to_worker::Message::CheckpointAborted(aborted));
     }
 
     fn change(subtask: u32, state: ExecutionState) -> TaskChange {
@@ -194,6 +215,40 @@ mod tests {
             ]
         );
         assert!(received.is_empty());
+    }
+
+    #[test]
+    fn what_tasks_say_of_checkpoints_keeps_its_place_between_what_they_say_of_themselves() {
+        let (task, committables) = (TaskId { vertex: 1, subtask: 2 }, Vec::new());
+        let acknowledgement = CheckpointAcknowledgement {
+            checkpoint: 3,
+            task,
+            snapshot: vec![1; 10],
+            committables: committables.clone(),
+            metrics: SnapshotMetrics { state_size: 10, ..SnapshotMetrics::default() },
+        };
+        let reason = "disk full".to_owned();
+        let decline = CheckpointDecline { checkpoint: 4, task, cause: DeclineCause::Failed, reason, committables };
+        let running = change(0, ExecutionState::Running);
+        let finished = change(0, ExecutionState::Finished);
+        let mut bytes = Vec::new();
+        for message in [
+            to_driver::Message::TaskStateChanged(running.clone().into()),
+            to_driver::Message::CheckpointAcknowledged(acknowledgement.clone().into()),
+            to_driver::Message::CheckpointDeclined(decline.clone().into()),
+            to_driver::Message::TaskStateChanged(finished.clone().into()),
+        ] {
+            write_frame(&mut bytes, &proto::ToDriver { message: Some(message) }).unwrap();
+        }
+        assert_eq!(
+            events(&mut BytesMut::from(&bytes[..])),
+            [
+                WorkerEvent::TasksChanged(vec![running]),
+                WorkerEvent::CheckpointAcknowledged(Box::new(acknowledgement)),
+                WorkerEvent::CheckpointDeclined(Box::new(decline)),
+                WorkerEvent::TasksChanged(vec![finished]),
+            ]
+        );
     }
 
     #[test]

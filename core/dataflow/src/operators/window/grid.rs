@@ -127,23 +127,21 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
     {
-        let grid = self.grid;
-        let start_of = |last: EventTime| match grid {
-            Some(grid) => last.saturating_add(1).saturating_sub(grid.size),
-            None => EventTime::MIN,
+        let (grid, since) = (self.grid, run.passed.time);
+        let range = match grid {
+            Some(grid) => {
+                let start_of = |last: EventTime| last.saturating_add(1).saturating_sub(grid.size);
+                match (since, start_of(since), start_of(to)) {
+                    (EventTime::MIN, _, until) => (Bound::Unbounded, Bound::Included(until)),
+                    (_, from, until) if from < until => (Bound::Excluded(from), Bound::Included(until)),
+                    _ => return,
+                }
+            }
+            None if to >= TimeWindow::GLOBAL.last() => (Bound::Unbounded, Bound::Unbounded),
+            None => return,
         };
-        // With windows for all time the range is all or nothing.
-        let from = match run.passed.time {
-            EventTime::MIN => Bound::Unbounded,
-            time => Bound::Excluded(start_of(time)),
-        };
-        let until = start_of(to);
-        if matches!(from, Bound::Excluded(from) if from >= until) || (grid.is_none() && to < TimeWindow::GLOBAL.last())
-        {
-            return;
-        }
         let mut emptied = Vec::new();
-        for (&start, table) in self.windows.range_mut((from, Bound::Included(until))) {
+        for (&start, table) in self.windows.range_mut(range) {
             let end = grid.map_or(EventTime::MAX, |grid| start.saturating_add(grid.size));
             let window = TimeWindow { start, end };
             for (key, kept) in table.iter_mut() {

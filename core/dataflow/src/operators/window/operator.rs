@@ -8,7 +8,7 @@ use weir_model::KeyGroups;
 use super::grid::GridWindows;
 use super::session::SessionWindows;
 use super::sliding::SlidingWindows;
-use super::state::{self, Passed, Row, Run};
+use super::state::{self, Passed, Row, Rows, Run};
 use super::{WindowAssigner, WindowLogic, WindowOptions};
 use crate::declaration::OperatorState;
 use crate::element::EventTime;
@@ -22,6 +22,24 @@ enum Windows<K, A> {
     Grid(GridWindows<K, A>),
     Sliding(SlidingWindows<K, A>),
     Session(SessionWindows<K, A>),
+}
+
+impl<K: Record + Clone + Eq + Hash, A: Record + Clone> Windows<K, A> {
+    fn restore(&mut self, row: Row<K, A>, passed: &Passed) {
+        match self {
+            Windows::Grid(windows) => windows.restore(row),
+            Windows::Sliding(windows) => windows.restore(row),
+            Windows::Session(windows) => windows.restore(row, passed),
+        }
+    }
+
+    fn rows(&self, lateness: i64, rows: &mut Rows<K>) {
+        match self {
+            Windows::Grid(windows) => windows.rows(rows),
+            Windows::Sliding(windows) => windows.rows(lateness, rows),
+            Windows::Session(windows) => windows.rows(rows),
+        }
+    }
 }
 
 /// Windows with what is computed of them.
@@ -53,11 +71,7 @@ where
     pub(super) fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
         self.groups = (context.key_groups(), context.task.subtask());
         let WindowTable { windows, passed, .. } = self;
-        state::restore(context, passed, |row: Row<K, L::Accumulator>, passed| match windows {
-            Windows::Grid(windows) => windows.restore(row),
-            Windows::Sliding(windows) => windows.restore(row),
-            Windows::Session(windows) => windows.restore(row, passed),
-        })
+        state::restore(context, passed, |row, passed| windows.restore(row, passed))
     }
 
     /// Whether a record of this time comes too late for all its windows.
@@ -113,11 +127,31 @@ where
     }
 
     pub(super) fn snapshot(&self, snapshot: &mut OperatorSnapshotter<'_>) {
-        state::snapshot::<K, L::Accumulator>(snapshot, self.groups, &self.passed, |rows| match &self.windows {
-            Windows::Grid(windows) => windows.rows(rows),
-            Windows::Sliding(windows) => windows.rows(self.options.lateness, rows),
-            Windows::Session(windows) => windows.rows(rows),
+        state::snapshot::<K, L::Accumulator>(snapshot, self.groups, &self.passed, |rows| {
+            self.windows.rows(self.options.lateness, rows);
         });
+    }
+
+    /// What a snapshot would hold: rows, and how far time has come for which key groups.
+    #[cfg(test)]
+    pub(super) fn state(&self) -> (Rows<K>, Vec<(u32, u32, EventTime)>) {
+        let mut rows = Rows::new(self.groups.0);
+        self.windows.rows(self.options.lateness, &mut rows);
+        (rows, self.passed.spans(self.groups.0, self.groups.1))
+    }
+
+    /// A table that begins with this.
+    #[cfg(test)]
+    pub(super) fn begin_with(
+        &mut self,
+        groups: (KeyGroups, u32),
+        spans: &[(u32, u32, EventTime)],
+        rows: impl Iterator<Item = Row<K, L::Accumulator>>,
+    ) {
+        self.groups = groups;
+        self.passed.restore(groups.0, spans);
+        let WindowTable { windows, passed, .. } = self;
+        rows.for_each(|row| windows.restore(row, passed));
     }
 }
 

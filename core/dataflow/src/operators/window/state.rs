@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use weir_checkpoint::{Column, Redistribution, StateKind, TableDeclaration};
+use weir_checkpoint::{Column, Redistribution, StateKind, TableDeclaration, TableSnapshot};
 use weir_model::KeyGroups;
 
 use super::WindowOptions;
@@ -14,7 +14,7 @@ use crate::element::EventTime;
 use crate::failure::TaskError;
 use crate::operator::OperatorContext;
 use crate::record::Record;
-use crate::snapshot::{Conversion, OperatorSnapshotter, schema_of, unreadable};
+use crate::snapshot::{Conversion, OperatorSnapshotter, RestoredRows, schema_of, unreadable};
 
 const TABLE: &str = "windows";
 const PASSED: &str = "passed";
@@ -51,7 +51,7 @@ impl Passed {
     }
 
     /// For which key groups, from and to, time has come how far.
-    fn spans(&self, groups: KeyGroups, subtask: u32) -> Vec<(u32, u32, EventTime)> {
+    pub(super) fn spans(&self, groups: KeyGroups, subtask: u32) -> Vec<(u32, u32, EventTime)> {
         let mut spans: Vec<(u32, u32, EventTime)> = Vec::new();
         for group in groups.range_of(subtask) {
             let before = self.before.as_ref().map_or(EventTime::MIN, |(_, before)| before[group as usize]);
@@ -65,7 +65,7 @@ impl Passed {
         spans
     }
 
-    fn restore(&mut self, groups: KeyGroups, spans: &[(u32, u32, EventTime)]) {
+    pub(super) fn restore(&mut self, groups: KeyGroups, spans: &[(u32, u32, EventTime)]) {
         if spans.is_empty() {
             return;
         }
@@ -109,6 +109,15 @@ fn put<T: Record>(value: &T, present: u32, bytes: &mut Vec<u8>) {
 }
 
 impl<K: Record> Rows<K> {
+    pub(super) fn new(groups: KeyGroups) -> Self {
+        Rows { groups, encoded: BTreeMap::new(), key: std::marker::PhantomData }
+    }
+
+    /// The rows of each group.
+    pub(super) fn into_groups(self) -> impl Iterator<Item = RestoredRows> {
+        self.encoded.into_iter().map(|(group, (rows, bytes))| RestoredRows { group, rows, bytes })
+    }
+
     pub(super) fn add<A: Record>(&mut self, key: &K, start: EventTime, end: EventTime, pending: u64, accumulator: &A) {
         let group = u32::from(self.groups.group_of(key.key_hash()).0);
         let (rows, bytes) = self.encoded.entry(group).or_default();
@@ -121,7 +130,7 @@ impl<K: Record> Rows<K> {
     }
 }
 
-fn columns<A: Record>() -> Vec<Column> {
+pub(super) fn columns<A: Record>() -> Vec<Column> {
     let schemas = [schema_of::<i64>(), schema_of::<i64>(), schema_of::<u64>(), schema_of::<A>()];
     let column = |(name, schema): (&str, _)| Column { name: name.to_owned(), kind: StateKind::Internal, schema };
     COLUMNS.into_iter().zip(schemas).map(column).collect()
@@ -138,10 +147,10 @@ pub(super) fn snapshot<K: Record, A: Record>(
     passed: &Passed,
     add: impl FnOnce(&mut Rows<K>),
 ) {
-    let mut rows = Rows { groups, encoded: BTreeMap::new(), key: std::marker::PhantomData };
+    let mut rows = Rows::new(groups);
     add(&mut rows);
     let table = snapshot.begin_table(TABLE, schema_of::<K>(), columns::<A>(), groups.max_parallelism);
-    for (group, (rows, bytes)) in rows.encoded {
+    for RestoredRows { group, rows, bytes } in rows.into_groups() {
         snapshot.write_group(table, group, rows, bytes);
     }
     snapshot.list(PASSED, Redistribution::Union, &passed.spans(groups, subtask));
@@ -155,36 +164,61 @@ pub(super) fn restore<K: Record, A: Record>(
 ) -> Result<(), TaskError> {
     passed.restore(context.key_groups(), &context.restored_list(PASSED)?);
     for table in context.restored_tables(TABLE) {
-        let key = Conversion::to::<K>(&table.key, "the key of windows")?;
+        let reader = RowReader::new(&table)?;
+        for rows in context.restored_rows(&table) {
+            reader.read(&rows?, |row| restore(row, passed))?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads rows of a table.
+pub(super) struct RowReader<K, A> {
+    key: Conversion,
+    time: Conversion,
+    count: Conversion,
+    accumulator: Conversion,
+    /// Where the columns are, and how many there are in all.
+    at: [usize; COLUMNS.len()],
+    columns: usize,
+    types: std::marker::PhantomData<fn() -> (K, A)>,
+}
+
+impl<K: Record, A: Record> RowReader<K, A> {
+    pub(super) fn new(table: &TableSnapshot) -> Result<Self, TaskError> {
         let mut at = [0; COLUMNS.len()];
         for (at, name) in at.iter_mut().zip(COLUMNS) {
             let found = table.columns.iter().position(|column| column.name == name);
             *at = found.ok_or_else(|| unreadable(format!("windows have no column `{name}`")))?;
         }
-        let accumulator = Conversion::to::<A>(&table.columns[at[3]].schema, "windows")?;
-        let time = Conversion::to::<i64>(&table.columns[at[0]].schema, "windows")?;
-        let count = Conversion::to::<u64>(&table.columns[at[2]].schema, "windows")?;
-        for rows in context.restored_rows(&table) {
-            let rows = rows?;
-            let mut rest = rows.bytes.as_slice();
-            for _ in 0..rows.rows {
-                let encoded_key = take(&mut rest, 0)?;
-                let mut values = Vec::with_capacity(table.columns.len());
-                for _ in &table.columns {
-                    values.push(take(&mut rest, 1)?);
-                }
-                let row = Row {
-                    key: key.value(encoded_key)?,
-                    start: time.value(values[at[0]])?,
-                    end: time.value(values[at[1]])?,
-                    pending: count.value(values[at[2]])?,
-                    accumulator: accumulator.value(values[at[3]])?,
-                };
-                restore(row, passed);
-            }
-        }
+        let schema = |column: usize| &table.columns[at[column]].schema;
+        Ok(RowReader {
+            key: Conversion::to::<K>(&table.key, "the key of windows")?,
+            time: Conversion::to::<i64>(schema(0), "windows")?,
+            count: Conversion::to::<u64>(schema(2), "windows")?,
+            accumulator: Conversion::to::<A>(schema(3), "windows")?,
+            at,
+            columns: table.columns.len(),
+            types: std::marker::PhantomData,
+        })
     }
-    Ok(())
+
+    pub(super) fn read(&self, rows: &RestoredRows, mut restore: impl FnMut(Row<K, A>)) -> Result<(), TaskError> {
+        let mut rest = rows.bytes.as_slice();
+        for _ in 0..rows.rows {
+            let key = take(&mut rest, 0)?;
+            let values = (0..self.columns).map(|_| take(&mut rest, 1)).collect::<Result<Vec<_>, _>>()?;
+            let [start, end, pending, accumulator] = self.at.map(|at| values[at]);
+            restore(Row {
+                key: self.key.value(key)?,
+                start: self.time.value(start)?,
+                end: self.time.value(end)?,
+                pending: self.count.value(pending)?,
+                accumulator: self.accumulator.value(accumulator)?,
+            });
+        }
+        Ok(())
+    }
 }
 
 /// The next value, whose length is written before it with `present` added.

@@ -1,1 +1,386 @@
+//! Windows against a list of all windows that looks at every one of them.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use weir_checkpoint::TableSnapshot;
+use weir_model::KeyGroups;
+
+use super::kind::Grid;
+use super::operator::WindowTable;
+use super::state::{RowReader, columns};
+use super::{
+    AggregateWindow, EmitWindow, EventTimeOf, TimeWindow, Trigger, WindowAssigner, WindowOptions, WindowPartOperator,
+};
+use crate::element::EventTime;
+use crate::operator::{Collector, Operator};
+use crate::operators::Aggregator;
+use crate::snapshot::schema_of;
+
+/// Counts records and adds their numbers up, so that a record that is missing or there twice is noticed.
+#[derive(Clone)]
+struct CountAndSum;
+
+type Seen = (u64, u64);
+
+impl Aggregator<u64> for CountAndSum {
+    type Accumulator = Seen;
+    type Out = Seen;
+    fn first(&mut self, number: u64) -> Seen {
+        (1, number)
+    }
+    fn add(&mut self, seen: &mut Seen, number: u64) {
+        self.combine(seen, (1, number));
+    }
+    fn combine(&mut self, seen: &mut Seen, other: Seen) {
+        *seen = (seen.0 + other.0, seen.1 + other.1);
+    }
+    fn result(&mut self, seen: &Seen) -> Seen {
+        *seen
+    }
+}
+
+#[derive(Clone)]
+struct Tuple;
+
+type Fired = (u64, TimeWindow, Seen);
+
+impl EmitWindow<u64, Seen> for Tuple {
+    type Out = Fired;
+    fn emit(key: &u64, window: TimeWindow, seen: Seen) -> Fired {
+        (*key, window, seen)
+    }
+}
+
+type Logic = AggregateWindow<CountAndSum, Tuple>;
+type Tested = WindowTable<u64, u64, Logic>;
+
+struct Collected<T>(Vec<T>);
+
+impl<T> Collector<T> for Collected<T> {
+    fn push(&mut self, record: T) {
+        self.0.push(record);
+    }
+}
+
+/// The windows of a key that are kept, each with what is in it and what came since it fired.
+struct Model {
+    options: WindowOptions,
+    windows: BTreeMap<(u64, TimeWindow), (Seen, u64)>,
+    watermark: EventTime,
+    fired: Vec<Fired>,
+}
+
+impl Model {
+    fn new(options: WindowOptions) -> Self {
+        Model { options, windows: BTreeMap::new(), watermark: EventTime::MIN, fired: Vec::new() }
+    }
+
+    fn windows_of(&self, time: EventTime) -> Vec<TimeWindow> {
+        match self.options.assigner {
+            WindowAssigner::Grid(Grid { size, slide, offset }) => {
+                let first = (time - offset).div_euclid(slide) - size / slide - 1;
+                let starts = (first..first + size / slide + 4).map(|n| n * slide + offset);
+                starts
+                    .filter(|start| (*start..start + size).contains(&time))
+                    .map(|start| TimeWindow { start, end: start + size })
+                    .collect()
+            }
+            WindowAssigner::Session { gap } => vec![TimeWindow { start: time, end: time + gap }],
+            WindowAssigner::Global => vec![TimeWindow::GLOBAL],
+        }
+    }
+
+    fn is_gone(&self, window: TimeWindow) -> bool {
+        window.last().saturating_add(self.options.lateness) <= self.watermark
+    }
+
+    fn add(&mut self, key: u64, time: EventTime, number: u64) -> bool {
+        let mut taken = false;
+        for mut window in self.windows_of(time) {
+            let mut merged: Vec<TimeWindow> = vec![window];
+            if matches!(self.options.assigner, WindowAssigner::Session { .. }) {
+                let touching = |other: &&(u64, TimeWindow)| {
+                    other.0 == key && other.1.start <= window.end && other.1.end >= window.start
+                };
+                merged = self.windows.keys().filter(touching).map(|(_, other)| *other).collect();
+                for other in &merged {
+                    window = TimeWindow { start: window.start.min(other.start), end: window.end.max(other.end) };
+                }
+            }
+            if self.is_gone(window) {
+                continue;
+            }
+            taken = true;
+            let (mut seen, mut pending) = ((1, number), 1);
+            for other in merged {
+                if let Some((old, waiting)) = self.windows.remove(&(key, other)) {
+                    seen = (seen.0 + old.0, seen.1 + old.1);
+                    pending += waiting;
+                }
+            }
+            let fires = match self.options.trigger {
+                Trigger::Count(count) => pending >= count,
+                Trigger::AtEnd | Trigger::Every(_) => window.last() <= self.watermark,
+            };
+            if fires {
+                self.fired.push((key, window, seen));
+                pending = 0;
+            }
+            if !(fires && self.options.purging) {
+                self.windows.insert((key, window), (seen, pending));
+            }
+        }
+        taken
+    }
+
+    fn advance(&mut self, to: EventTime) {
+        if to <= self.watermark {
+            return;
+        }
+        let over = |window: &TimeWindow| window.last() <= to && window.last() > self.watermark;
+        let interval = match self.options.trigger {
+            Trigger::Every(interval) => to.div_euclid(interval) > self.watermark.div_euclid(interval),
+            Trigger::AtEnd | Trigger::Count(_) => false,
+        };
+        let at_end = !matches!(self.options.trigger, Trigger::Count(_));
+        let mut purged = Vec::new();
+        for (&(key, window), (seen, pending)) in &mut self.windows {
+            let ends = at_end && over(&window);
+            if ends || (interval && *pending > 0 && window.last() > to) {
+                self.fired.push((key, window, *seen));
+                *pending = 0;
+                if self.options.purging {
+                    purged.push((key, window));
+                }
+            }
+        }
+        self.windows.retain(|window, _| !purged.contains(window));
+        self.watermark = to;
+        let gone: Vec<_> = self.windows.keys().filter(|(_, window)| self.is_gone(*window)).copied().collect();
+        self.windows.retain(|window, _| !gone.contains(window));
+    }
+}
+
+/// The subtasks of the operator.
+struct Subtasks {
+    options: WindowOptions,
+    tables: Vec<Tested>,
+    watermark: EventTime,
+}
+
+const GROUPS: u32 = 16;
+
+impl Subtasks {
+    fn new(options: WindowOptions) -> Self {
+        let mut tasks = Subtasks { options, tables: Vec::new(), watermark: EventTime::MIN };
+        tasks.restore(1);
+        tasks
+    }
+
+    fn groups(&self) -> KeyGroups {
+        KeyGroups::new(GROUPS, self.tables.len() as u32)
+    }
+
+    fn of(&mut self, key: u64) -> &mut Tested {
+        use crate::record::Record;
+        let groups = self.groups();
+        &mut self.tables[groups.subtask_of(groups.group_of(key.key_hash())) as usize]
+    }
+
+    /// Takes a snapshot and begins with it as so many subtasks, which know of no watermark yet.
+    fn restore(&mut self, parallelism: u32) {
+        let columns = columns::<Seen>();
+        let (name, key) = (String::from("windows"), schema_of::<u64>());
+        let snapshot = TableSnapshot { name, key, columns, max_parallelism: GROUPS, groups: Vec::new() };
+        let reader = RowReader::<u64, Seen>::new(&snapshot).unwrap();
+        let (mut spans, mut groups) = (Vec::new(), Vec::new());
+        for table in &self.tables {
+            let (rows, passed) = table.state();
+            spans.extend(passed);
+            groups.extend(rows.into_groups());
+        }
+        let new = KeyGroups::new(GROUPS, parallelism);
+        self.tables = (0..parallelism)
+            .map(|subtask| {
+                let mut rows = Vec::new();
+                for group in groups.iter().filter(|group| new.range_of(subtask).contains(&group.group)) {
+                    reader.read(group, |row| rows.push(row)).unwrap();
+                }
+                let mut table = Tested::new(AggregateWindow::new(CountAndSum), self.options);
+                table.begin_with((new, subtask), &spans, rows.into_iter());
+                table
+            })
+            .collect();
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Record(u64, EventTime),
+    Watermark(EventTime),
+    Restore(u32),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0..4_u64, -60..160_i64).prop_map(|(key, time)| Step::Record(key, time)),
+        2 => (-70..190_i64).prop_map(Step::Watermark),
+        1 => (1..5_u32).prop_map(Step::Restore),
+    ]
+}
+
+/// Runs the steps; `restores`: also those that restore.
+fn check(options: WindowOptions, steps: &[Step], restores: bool) {
+    let (mut model, mut tasks) = (Model::new(options), Subtasks::new(options));
+    for (number, step) in (1..).zip(steps) {
+        let mut out = Collected(Vec::new());
+        match *step {
+            Step::Record(key, time) => {
+                let late = tasks.of(key).is_late(&key, time);
+                tasks.of(key).add(key, time, (1, 1 << (number % 50)), &mut out);
+                let taken = model.add(key, time, 1 << (number % 50));
+                let nowhere = model.windows_of(time).is_empty();
+                assert_eq!(late, !taken && !nowhere, "{options:?}, step {number}: {step:?} of {steps:?}");
+            }
+            Step::Watermark(time) => {
+                tasks.watermark = tasks.watermark.max(time);
+                for table in &mut tasks.tables {
+                    table.advance(time, &mut out);
+                }
+                model.advance(time);
+            }
+            Step::Restore(parallelism) if restores => tasks.restore(parallelism),
+            Step::Restore(_) => {}
+        }
+        out.0.sort_unstable();
+        let mut expected = std::mem::take(&mut model.fired);
+        expected.sort_unstable();
+        assert_eq!(out.0, expected, "{options:?}, step {number}: {step:?} of {steps:?}");
+    }
+    let mut out = Collected(Vec::new());
+    for table in &mut tasks.tables {
+        table.advance(EventTime::MAX, &mut out);
+    }
+    model.advance(EventTime::MAX);
+    out.0.sort_unstable();
+    model.fired.sort_unstable();
+    assert_eq!(out.0, model.fired, "{options:?}, at the end of {steps:?}");
+}
+
+fn assigner() -> impl Strategy<Value = WindowAssigner> {
+    prop_oneof![
+        (1..40_i64, 0..5_i64)
+            .prop_map(|(size, offset)| { WindowAssigner::Grid(Grid { size, slide: size, offset: offset % size }) }),
+        (1..60_i64, 1..30_i64, 0..7_i64)
+            .prop_map(|(size, slide, offset)| { WindowAssigner::Grid(Grid { size, slide, offset: offset % slide }) }),
+        (1..30_i64).prop_map(|gap| WindowAssigner::Session { gap }),
+        Just(WindowAssigner::Global),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn windows_fire_when_they_are_over_and_for_late_records(
+        assigner in assigner(),
+        lateness in prop_oneof![Just(0_i64), 1..50_i64],
+        steps in proptest::collection::vec(step(), 1..60),
+    ) {
+        let options = WindowOptions { lateness, ..WindowOptions::new(assigner) };
+        check(options, &steps, true);
+    }
+
+    #[test]
+    fn triggers_fire_windows_earlier(
+        assigner in assigner(),
+        trigger in prop_oneof![Just(Trigger::AtEnd), (1..4_u64).prop_map(Trigger::Count), (1..20_i64).prop_map(Trigger::Every)],
+        purging: bool,
+        lateness in prop_oneof![Just(0_i64), 1..50_i64],
+        steps in proptest::collection::vec(step(), 1..60),
+    ) {
+        let options = WindowOptions { assigner, trigger, purging, lateness };
+        check(options, &steps, false);
+    }
+
+    #[test]
+    fn what_is_folded_before_the_exchange_fires_the_same(
+        assigner in assigner(),
+        steps in proptest::collection::vec(step(), 1..60),
+    ) {
+        let options = WindowOptions::new(assigner);
+        let logic = Logic::new(CountAndSum);
+        let key_of = |record: &u64| record & 3;
+        let time_of = EventTimeOf(|record: &u64| (record >> 2) as i64 - 100);
+        let mut parts = WindowPartOperator::new(key_of, time_of, logic.clone(), options);
+        let (mut folded, mut plain) = (Tested::new(logic.clone(), options), Tested::new(logic, options));
+        let (mut from_folded, mut from_plain) = (Collected(Vec::new()), Collected(Vec::new()));
+        for step in &steps {
+            let mut between = Collected(Vec::new());
+            match *step {
+                Step::Record(key, time) => {
+                    let record = ((time + 100) as u64) << 2 | key;
+                    parts.process(record, &mut between);
+                    plain.add(key, time, (1, record), &mut from_plain);
+                }
+                Step::Watermark(time) => Operator::<u64>::watermark(&mut parts, time, &mut between),
+                Step::Restore(_) => Operator::<u64>::before_barrier(&mut parts, &mut between),
+            }
+            for (key, time, part) in between.0 {
+                folded.add(key, time, part, &mut from_folded);
+            }
+            if let Step::Watermark(time) = *step {
+                folded.advance(time, &mut from_folded);
+                plain.advance(time, &mut from_plain);
+            }
+        }
+        let mut between = Collected(Vec::new());
+        Operator::<u64>::end(&mut parts, &mut between);
+        for (key, time, part) in between.0 {
+            folded.add(key, time, part, &mut from_folded);
+        }
+        folded.advance(EventTime::MAX, &mut from_folded);
+        plain.advance(EventTime::MAX, &mut from_plain);
+        from_folded.0.sort_unstable();
+        from_plain.0.sort_unstable();
+        prop_assert_eq!(from_folded.0, from_plain.0);
+    }
+}
+
+#[test]
+fn times_at_the_ends_of_time_are_kept() {
+    for assigner in [
+        WindowAssigner::Grid(Grid { size: 1000, slide: 1000, offset: 0 }),
+        WindowAssigner::Grid(Grid { size: 1000, slide: 300, offset: 7 }),
+        WindowAssigner::Session { gap: 1000 },
+    ] {
+        let mut table = Tested::new(AggregateWindow::new(CountAndSum), WindowOptions::new(assigner));
+        let mut out = Collected(Vec::new());
+        for time in [-3_155_760_000_000, 0, 4_733_510_400_000, EventTime::MAX - 2] {
+            table.add(1, time, (1, 1), &mut out);
+        }
+        table.advance(4_000_000_000_000, &mut out);
+        let early = out.0.len();
+        table.advance(EventTime::MAX, &mut out);
+        assert!(early >= 2 && out.0.len() >= early + 2, "{assigner:?}: {:?}", out.0);
+    }
+}
+
+#[test]
+fn a_hundred_thousand_windows_of_one_key_fire_once_each() {
+    for assigner in [WindowAssigner::Grid(Grid { size: 10, slide: 10, offset: 0 }), WindowAssigner::Session { gap: 5 }]
+    {
+        let options = WindowOptions { lateness: 1 << 40, ..WindowOptions::new(assigner) };
+        let mut table = Tested::new(AggregateWindow::new(CountAndSum), options);
+        let mut out = Collected(Vec::new());
+        for time in 0..100_000 {
+            table.add(1, time * 10, (1, 1), &mut out);
+            if time % 3 == 0 {
+                table.advance(time * 10 - 100, &mut out);
+            }
+        }
+        table.advance(1_000_000, &mut out);
+        assert_eq!(out.0.len(), 100_000);
+    }
+}

@@ -1,7 +1,7 @@
 //! Commits by checkpoint, and by those who go on from one.
 
 use super::super::part::Part;
-use super::super::staging::Staging;
+use super::super::staging::{Staging, Step};
 use super::*;
 
 type Writer = FileWriter<String, TextRows>;
@@ -175,6 +175,30 @@ fn a_commit_killed_before_it_was_complete_is_taken_back_by_who_begins_anew_or_go
             if steps >= count {
                 break;
             }
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_commit_has_shown_is_hidden_again_when_an_older_checkpoint_is_committed_instead() {
+    for steps in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let sink = FileSink::text(dir.path());
+        let commits = committer(&sink, RUN, false).unwrap();
+        let mut writer = writer(&sink, RUN, 0, 0);
+        let (older, newer) = (prepare(&mut writer, &["a"]), prepare(&mut writer, &["b"]));
+        let staging = Staging::of(dir.path(), RUN);
+        let plan = staging.plan(&[Part::from_bytes(&newer[0]).unwrap()]).unwrap();
+        plan.iter().take(steps).for_each(|step| staging.perform(step).unwrap());
+        kill(commits, dir.path());
+        let mut commits = committer(&sink, "run-2", true).unwrap();
+        commits.commit(older).unwrap();
+        drop(commits);
+        let confirmed = plan.iter().take(steps).any(|step| *step == Step::Confirm);
+        let expect = if confirmed { ["a", "b"].as_slice() } else { &["a"] };
+        assert_eq!(lines(dir.path()), expect, "{steps} steps of {plan:?}");
+        if steps >= plan.len() {
+            return;
         }
     }
 }
