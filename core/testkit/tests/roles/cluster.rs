@@ -99,13 +99,15 @@ impl Drop for Role {
 /// A coordinator that was started.
 pub struct Coordinator {
     pub role: Role,
+    /// What its sinks have to commit, by task.
+    prepared: BTreeMap<TaskId, Vec<worker::Committable>>,
 }
 
 impl Coordinator {
     /// Starts one and hears its first words, if it has any.
     pub fn start(folder: &Path, words: &[&str]) -> (Coordinator, Option<to_job_manager::Message>) {
         let role = Role::start(folder, words, &[], roles::COORDINATOR_SOCKET_VARIABLE).unwrap();
-        let mut coordinator = Coordinator { role };
+        let mut coordinator = Coordinator { role, prepared: BTreeMap::new() };
         let first = coordinator.read();
         (coordinator, first)
     }
@@ -133,6 +135,7 @@ impl Coordinator {
         self.say(to_coordinator::Message::Open(coordinator::Open {
             run_id: RUN_ID.to_owned(),
             lost_run_ids: Vec::new(),
+            restored: None,
         }));
         self.await_that(|message| match message {
             to_job_manager::Message::Opened(opened) => Ok(opened.error),
@@ -170,12 +173,13 @@ impl Coordinator {
     }
 
     pub fn add(&mut self, task: TaskId, committables: Vec<worker::Committable>) {
-        let add = coordinator::AddCommittables { vertex: task.vertex, subtask: task.subtask, committables };
-        self.say(to_coordinator::Message::AddCommittables(add));
+        self.prepared.entry(task).or_default().extend(committables);
     }
 
     pub fn reset(&mut self, tasks: &[TaskId]) {
-        self.say(to_coordinator::Message::ResetTasks(coordinator::ResetTasks { tasks: task_refs(tasks) }));
+        self.prepared.retain(|task, _| !tasks.is_empty() && !tasks.contains(task));
+        let reset = coordinator::ResetTasks { tasks: task_refs(tasks), restored: None };
+        self.say(to_coordinator::Message::ResetTasks(reset));
         let error = self.await_that(|message| match message {
             to_job_manager::Message::TasksReset(reset) => Ok(reset.error),
             other => Err(other),
@@ -184,7 +188,8 @@ impl Coordinator {
     }
 
     pub fn commit(&mut self) -> String {
-        self.say(to_coordinator::Message::Commit(coordinator::Commit {}));
+        let committables = self.prepared.values().flatten().cloned().collect();
+        self.say(to_coordinator::Message::Commit(coordinator::Commit { checkpoint: None, committables }));
         self.await_that(|message| match message {
             to_job_manager::Message::CommitDone(done) => Ok(done.error),
             other => Err(other),
@@ -279,6 +284,9 @@ impl Worker {
                     self.metrics.insert(task(m.vertex, m.subtask), snapshot);
                 }
             }
+            Some(
+                other @ (to_driver::Message::CheckpointAcknowledged(_) | to_driver::Message::CheckpointDeclined(_)),
+            ) => panic!("there is no checkpoint: {other:?}"),
             Some(to_driver::Message::Hello(_)) => panic!("a second greeting"),
             None => panic!("the worker ended: {}", self.role.stderr()),
         }

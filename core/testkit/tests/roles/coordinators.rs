@@ -112,7 +112,10 @@ fn a_request_is_answered_before_a_reset_that_comes_behind_it() {
     for round in 0..50 {
         let request = weir_proto::worker::SplitRequest { vertex: 0, subtask: 0 };
         coordinator.say(to_coordinator::Message::SplitRequest(request));
-        let reset = coordinator::ResetTasks { tasks: vec![weir_proto::worker::TaskRef { vertex: 0, subtask: 0 }] };
+        let reset = coordinator::ResetTasks {
+            tasks: vec![weir_proto::worker::TaskRef { vertex: 0, subtask: 0 }],
+            restored: None,
+        };
         coordinator.say(to_coordinator::Message::ResetTasks(reset));
         let (first, second) = (coordinator.read(), coordinator.read());
         let Some(to_job_manager::Message::SplitResponse(response)) = first else { panic!("{round}: {first:?}") };

@@ -135,7 +135,7 @@ fn a_region_that_failed_starts_again_elsewhere_while_the_other_goes_on() {
 }
 
 #[test]
-fn committables_of_tasks_that_are_reset_are_forgotten() {
+fn what_tasks_wrote_that_were_reset_does_not_appear() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let words = ["--job", "numbers", "-p", "1", "--count", "100", "--out", out.to_str().unwrap()];
@@ -153,7 +153,8 @@ fn committables_of_tasks_that_are_reset_are_forgotten() {
     workers[0].leave();
     assert_eq!(coordinator.commit(), "");
     coordinator.leave();
-    assert_eq!(names_in(&out), ["part-0-0.txt"]);
+    let names = names_in(&out);
+    assert!(names.len() == 1 && names[0].starts_with("part-0-0-"), "{names:?}");
     assert_eq!(lines_in(&out).len(), 100);
 }
 
