@@ -7,6 +7,9 @@ use std::ops::Range;
 /// Auctions (the keys) are uniform in `0..AUCTIONS`.
 pub const AUCTIONS: u64 = 10_000;
 
+/// Keys of the workloads with an [`Account`] each.
+pub const ACCOUNTS: u64 = 1_000_000;
+
 /// One bid: 32 bytes, four little-endian words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable, Serialize, Deserialize, weir::Record)]
 #[repr(C)]
@@ -17,7 +20,7 @@ pub struct Bid {
     pub bidder: u64,
     /// The price in the seller's currency.
     pub price: u64,
-    /// Microseconds of event time; in the latency workload, when the bid was due (nanoseconds of the monotonic clock).
+    /// Microseconds of event time, so 10^6 events a second of it; in the latency workload, when the bid was due (nanoseconds of the monotonic clock).
     pub event_time: u64,
 }
 
@@ -25,14 +28,85 @@ impl Bid {
     /// Returns bid number `n`. Its content and event time depend on `n` only, so a source splits and replays exactly.
     #[inline(always)]
     pub fn nth(n: u64) -> Bid {
+        Bid::among(AUCTIONS, n)
+    }
+
+    /// Returns bid number `n` on auctions uniform in `0..auctions`, at most 2^32.
+    #[inline(always)]
+    pub fn among(auctions: u64, n: u64) -> Bid {
         let bits = split_mix(n);
         Bid {
-            auction: ((bits >> 32) * AUCTIONS) >> 32,
+            auction: ((bits >> 32) * auctions) >> 32,
             bidder: bits & 0xfff,
             price: 1 + ((bits >> 12) & 0xf_ffff),
             event_time: n,
         }
     }
+
+    /// Milliseconds of event time.
+    #[inline(always)]
+    pub fn event_millis(&self) -> i64 {
+        (self.event_time / 1000) as i64
+    }
+}
+
+/// State of an auction: 100 bytes when written, and the same whatever the order of the bids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, weir::Record)]
+pub struct Account {
+    /// Number of bids.
+    pub bids: u64,
+    /// Sum of their prices.
+    pub total: u64,
+    /// The highest price.
+    pub highest: u64,
+    /// Event time of the latest bid.
+    pub latest: u64,
+    /// Sum of the bidders' numbers.
+    pub bidders: u64,
+    /// Number of bids by the size of the price.
+    pub prices: [u32; 15],
+}
+
+impl Account {
+    /// Takes one bid in.
+    #[inline(always)]
+    pub fn update(&mut self, bid: &Bid) {
+        self.bids += 1;
+        self.total = self.total.wrapping_add(bid.price);
+        self.highest = self.highest.max(bid.price);
+        self.latest = self.latest.max(bid.event_time);
+        self.bidders = self.bidders.wrapping_add(bid.bidder);
+        // Prices are in 1..=2^20.
+        self.prices[((bid.price >> 16) & 0xf).min(14) as usize] += 1;
+    }
+
+    fn digest(&self) -> u64 {
+        let words = [self.total, self.highest, self.latest, self.bidders];
+        let words = words.into_iter().chain(self.prices.map(u64::from));
+        words.fold(self.bids, |digest, word| split_mix(digest ^ word))
+    }
+}
+
+/// Event-time windows of a workload, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Number of keys.
+    pub auctions: u64,
+    /// Length of a window.
+    pub size: u64,
+    /// Distance between the starts of two windows; divides the length.
+    pub slide: u64,
+}
+
+impl Windows {
+    /// One second, 10 000 keys.
+    pub const WINDOW: Windows = Windows { auctions: AUCTIONS, size: 1000, slide: 1000 };
+    /// One second, 100 keys.
+    pub const TUMBLING_1S: Windows = Windows { auctions: 100, size: 1000, slide: 1000 };
+    /// As many results as [`SLIDING`](Self::SLIDING).
+    pub const TUMBLING_1MS: Windows = Windows { auctions: 100, size: 1, slide: 1 };
+    /// One second that begins each millisecond, 100 keys.
+    pub const SLIDING: Windows = Windows { auctions: 100, size: 1000, slide: 1 };
 }
 
 /// SplitMix64's output number `n` for seed 0 (Steele, Lea, Flood 2014).
@@ -98,6 +172,20 @@ impl Observed {
         self.digest(split_mix(key), count);
     }
 
+    /// Takes the final state of one account in.
+    #[inline]
+    pub fn account(&mut self, key: u64, account: &Account) {
+        self.digest(split_mix(key) ^ account.digest(), account.bids);
+    }
+
+    /// Takes the count of one key in the window that starts at a millisecond in.
+    #[inline]
+    pub fn window_count(&mut self, key: u64, start: i64, count: u64) {
+        // Different multipliers, so that starts cannot take the place of keys.
+        let window = (start as u64).wrapping_mul(0xff51_afd7_ed55_8ccd) ^ key.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        self.digest(window, count);
+    }
+
     /// Takes the final count of one word in.
     #[inline]
     pub fn word_count(&mut self, word: &[u8], count: u64) {
@@ -130,7 +218,7 @@ pub fn word_digest(word: &[u8]) -> u64 {
 
 /// Computes, by itself and on two threads, what the sinks must see of the first `records` bids.
 pub mod expected {
-    use super::{AUCTIONS, Bid, Observed, convert, is_selected, part};
+    use super::{ACCOUNTS, AUCTIONS, Account, Bid, Observed, Windows, convert, is_selected, part};
     use std::thread;
 
     /// All bids with converted prices (q0).
@@ -185,6 +273,51 @@ pub mod expected {
         seen
     }
 
+    /// The account of every auction (keyed state).
+    pub fn accounts(records: u64) -> Observed {
+        // Each thread has half of the keys.
+        let half = |range: std::ops::Range<u64>| {
+            let mut accounts = vec![Account::default(); (range.end - range.start) as usize];
+            for bid in (0..records).map(|n| Bid::among(ACCOUNTS, n)).filter(|bid| range.contains(&bid.auction)) {
+                accounts[(bid.auction - range.start) as usize].update(&bid);
+            }
+            let mut seen = Observed::default();
+            for (key, account) in range.zip(&accounts).filter(|(_, account)| account.bids > 0) {
+                seen.account(key, account);
+            }
+            seen
+        };
+        thread::scope(|scope| {
+            let second = scope.spawn(|| half(part(ACCOUNTS, 1, 2)));
+            half(part(ACCOUNTS, 0, 2)).merge(second.join().expect("the reference computation does not panic"))
+        })
+    }
+
+    /// The count of every auction in every window that has one of its bids.
+    pub fn windowed(records: u64, windows: Windows) -> Observed {
+        let Windows { auctions, size, slide } = windows;
+        let panes = (records / 1000 / slide + 1) as usize;
+        let mut counts = vec![0u32; panes * auctions as usize];
+        for bid in (0..records).map(|n| Bid::among(auctions, n)) {
+            counts[bid.auction as usize * panes + (bid.event_time / 1000 / slide) as usize] += 1;
+        }
+        let in_window = (size / slide) as usize;
+        let mut seen = Observed::default();
+        for (key, counts) in counts.chunks_exact(panes).enumerate() {
+            let mut sum = 0;
+            // The window that ends with pane `last`; the first ones begin before there are bids.
+            for last in 0..panes + in_window - 1 {
+                sum += u64::from(counts.get(last).copied().unwrap_or(0));
+                if sum > 0 {
+                    let start = (last as i64 + 1 - in_window as i64) * slide as i64;
+                    seen.window_count(key as u64, start, sum);
+                }
+                sum -= (last + 1).checked_sub(in_window).map_or(0, |first| u64::from(counts[first]));
+            }
+        }
+        seen
+    }
+
     fn halves(records: u64, compute: impl Fn(std::ops::Range<u64>) -> Observed + Sync) -> Observed {
         thread::scope(|scope| {
             let second = scope.spawn(|| compute(part(records, 1, 2)));
@@ -228,6 +361,10 @@ mod tests {
         assert_eq!(expected::unchanged(records), all);
         assert_eq!(expected::selected(records), selected);
         assert_eq!(expected::counted(records).count, records);
+        assert_eq!(expected::accounts(records).count, records);
+        assert_eq!(expected::windowed(records, Windows::WINDOW).count, records);
+        assert_eq!(expected::windowed(records, Windows::TUMBLING_1MS).count, records);
+        assert_eq!(expected::windowed(records, Windows::SLIDING).count, 1000 * records, "a bid is in 1 000 windows");
     }
 
     #[test]

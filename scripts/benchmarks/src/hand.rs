@@ -1,9 +1,9 @@
 //! The yardstick: each workload as an experienced author would write it in plain Rust, without any framework.
 //!
-//! One thread for q0, q2, keyed count and word count; two sources and two receivers for the shuffles; a source and a sink
+//! One thread for q0, q2, keyed count, word count, state and windows; two sources and two receivers for the shuffles; a source and a sink
 //! for latency. Threads talk through bounded std channels of 1 024-record batches that change owner.
 
-use crate::generate::{self, Bid, Observed};
+use crate::generate::{self, ACCOUNTS, Account, Bid, Observed, Windows};
 use crate::job::{Failure, Job, Outcome, Workload};
 use crate::latency::{self, Meter, now_ns};
 use crate::{process, text};
@@ -31,6 +31,12 @@ pub fn run(job: &Job) -> Result<Outcome, Failure> {
         Workload::Shuffle2 => shuffle2(job),
         Workload::KeyedCount => timed(|| Ok(keyed_count(job.records))),
         Workload::Wordcount => timed(|| wordcount(job)),
+        Workload::State => timed(|| Ok(state(job.records))),
+        Workload::StateCp => Err("the hand-written loop takes no checkpoints".into()),
+        Workload::Window => timed(|| Ok(tumbling(job.records, Windows::WINDOW))),
+        Workload::Tumbling1s => timed(|| Ok(tumbling(job.records, Windows::TUMBLING_1S))),
+        Workload::Tumbling1ms => timed(|| Ok(tumbling(job.records, Windows::TUMBLING_1MS))),
+        Workload::Sliding => timed(|| Ok(sliding(job.records, Windows::SLIDING))),
         Workload::Latency => latency(job.records),
     }
 }
@@ -38,7 +44,7 @@ pub fn run(job: &Job) -> Result<Outcome, Failure> {
 fn timed(work: impl FnOnce() -> Result<Observed, Failure>) -> Result<Outcome, Failure> {
     let start = Instant::now();
     let observed = work()?;
-    Ok(Outcome { wall: start.elapsed(), observed, latency: None })
+    Ok(Outcome { wall: start.elapsed(), observed, latency: None, checkpoints: None })
 }
 
 fn q0(records: u64) -> Observed {
@@ -65,6 +71,75 @@ fn keyed_count(records: u64) -> Observed {
     }
     let mut sink = Observed::default();
     counts.iter().for_each(|(auction, count)| sink.key_count(*auction, *count));
+    sink
+}
+
+fn state(records: u64) -> Observed {
+    let mut accounts = HashMap::<u64, Account>::new();
+    for bid in (0..records).map(|n| Bid::among(ACCOUNTS, n)) {
+        accounts.entry(bid.auction).or_default().update(&bid);
+    }
+    let mut sink = Observed::default();
+    accounts.iter().for_each(|(auction, account)| sink.account(*auction, account));
+    sink
+}
+
+/// Windows that do not overlap: bids come in the order of event time, so one is open at a time.
+fn tumbling(records: u64, windows: Windows) -> Observed {
+    let size = windows.size as i64;
+    let mut counts = HashMap::<u64, u64>::new();
+    let mut sink = Observed::default();
+    let mut start = 0;
+    let mut emit = |start, counts: &mut HashMap<u64, u64>| {
+        counts.drain().for_each(|(auction, count)| sink.window_count(auction, start, count));
+    };
+    for bid in (0..records).map(|n| Bid::among(windows.auctions, n)) {
+        let time = bid.event_millis();
+        if time >= start + size {
+            emit(start, &mut counts);
+            start = time - time % size;
+        }
+        *counts.entry(bid.auction).or_default() += 1;
+    }
+    emit(start, &mut counts);
+    sink
+}
+
+/// Windows that overlap: a ring of panes per key, and their sum.
+fn sliding(records: u64, windows: Windows) -> Observed {
+    struct Ring {
+        panes: Vec<u64>,
+        sum: u64,
+    }
+    let slide = windows.slide as i64;
+    let in_window = (windows.size / windows.slide) as usize;
+    let mut rings = HashMap::<u64, Ring>::new();
+    let mut sink = Observed::default();
+    let mut pane = 0i64;
+    // The window that ends with a pane is done; the next one begins without the oldest pane.
+    let mut close = |pane: i64, rings: &mut HashMap<u64, Ring>| {
+        let start = (pane + 1 - in_window as i64) * slide;
+        let oldest = ((pane + 1) % in_window as i64) as usize;
+        rings.retain(|auction, ring| {
+            sink.window_count(*auction, start, ring.sum);
+            ring.sum -= std::mem::take(&mut ring.panes[oldest]);
+            ring.sum > 0
+        });
+    };
+    for bid in (0..records).map(|n| Bid::among(windows.auctions, n)) {
+        let current = bid.event_millis() / slide;
+        while pane < current {
+            close(pane, &mut rings);
+            pane += 1;
+        }
+        let ring = rings.entry(bid.auction).or_insert_with(|| Ring { panes: vec![0; in_window], sum: 0 });
+        ring.panes[(current % in_window as i64) as usize] += 1;
+        ring.sum += 1;
+    }
+    while !rings.is_empty() {
+        close(pane, &mut rings);
+        pane += 1;
+    }
     sink
 }
 
@@ -216,7 +291,7 @@ fn exchange(stream: TcpStream, records: u64, index: usize) -> Result<Outcome, Fa
         to_remote.shutdown(std::net::Shutdown::Write)?;
         Ok(joined(local).merge(joined(remote)?))
     })?;
-    Ok(Outcome { wall: start.elapsed(), observed, latency: None })
+    Ok(Outcome { wall: start.elapsed(), observed, latency: None, checkpoints: None })
 }
 
 /// A source that sleeps until the next record is due and then sends all that are, and a sink that waits.
@@ -250,7 +325,7 @@ fn latency(records: u64) -> Result<Outcome, Failure> {
         drop(to_sink);
         joined(sink)
     });
-    Ok(Outcome { wall: start.elapsed(), observed, latency: meter.percentiles() })
+    Ok(Outcome { wall: start.elapsed(), observed, latency: meter.percentiles(), checkpoints: None })
 }
 
 fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {

@@ -1,6 +1,7 @@
 //! What is run: workloads, systems, one run's description and its result.
 
-use crate::generate::Observed;
+use crate::checkpoints::Checkpoints;
+use crate::generate::{Observed, Windows};
 use crate::latency::Percentiles;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -26,19 +27,39 @@ pub enum Workload {
     KeyedCount,
     /// Count the words of a text file.
     Wordcount,
+    /// Read, change and write 100 bytes of state of one of 1 000 000 keys for each bid.
+    State,
+    /// The same with a checkpoint every 3 s.
+    StateCp,
+    /// Count the bids of each of 10 000 auctions in windows of 1 s of event time.
+    Window,
+    /// The same with 100 auctions.
+    #[serde(rename = "tumbling_1s")]
+    Tumbling1s,
+    /// The same with 100 auctions and windows of 1 ms.
+    #[serde(rename = "tumbling_1ms")]
+    Tumbling1ms,
+    /// The same with 100 auctions and windows of 1 s of which one begins each millisecond.
+    Sliding,
     /// One exchange by key at 100 000 bids a second: how long after it was due does the sink see a bid?
     Latency,
 }
 
 impl Workload {
     /// All of them, in the order of the table.
-    pub const ALL: [Workload; 7] = [
+    pub const ALL: [Workload; 13] = [
         Workload::Q0,
         Workload::Q2,
         Workload::Shuffle,
         Workload::Shuffle2,
         Workload::KeyedCount,
         Workload::Wordcount,
+        Workload::State,
+        Workload::StateCp,
+        Workload::Window,
+        Workload::Tumbling1s,
+        Workload::Tumbling1ms,
+        Workload::Sliding,
         Workload::Latency,
     ];
 
@@ -51,7 +72,50 @@ impl Workload {
             Workload::Shuffle2 => "shuffle2",
             Workload::KeyedCount => "keyed_count",
             Workload::Wordcount => "wordcount",
+            Workload::State => "state",
+            Workload::StateCp => "state_cp",
+            Workload::Window => "window",
+            Workload::Tumbling1s => "tumbling_1s",
+            Workload::Tumbling1ms => "tumbling_1ms",
+            Workload::Sliding => "sliding",
             Workload::Latency => "latency",
+        }
+    }
+
+    /// The workload this one is compared with. The two are run by turns, so that both see the same load from outside.
+    pub fn baseline(self) -> Option<Workload> {
+        match self {
+            Workload::StateCp => Some(Workload::State),
+            Workload::Tumbling1ms | Workload::Sliding => Some(Workload::Tumbling1s),
+            Workload::Q0
+            | Workload::Q2
+            | Workload::Shuffle
+            | Workload::Shuffle2
+            | Workload::KeyedCount
+            | Workload::Wordcount
+            | Workload::State
+            | Workload::Window
+            | Workload::Tumbling1s
+            | Workload::Latency => None,
+        }
+    }
+
+    /// The windows of the workloads that have some.
+    pub fn windows(self) -> Option<Windows> {
+        match self {
+            Workload::Window => Some(Windows::WINDOW),
+            Workload::Tumbling1s => Some(Windows::TUMBLING_1S),
+            Workload::Tumbling1ms => Some(Windows::TUMBLING_1MS),
+            Workload::Sliding => Some(Windows::SLIDING),
+            Workload::Q0
+            | Workload::Q2
+            | Workload::Shuffle
+            | Workload::Shuffle2
+            | Workload::KeyedCount
+            | Workload::Wordcount
+            | Workload::State
+            | Workload::StateCp
+            | Workload::Latency => None,
         }
     }
 }
@@ -137,6 +201,8 @@ pub struct Outcome {
     pub observed: Observed,
     /// Only for the latency workload.
     pub latency: Option<Percentiles>,
+    /// Only for runs with checkpoints.
+    pub checkpoints: Option<Checkpoints>,
 }
 
 /// What a child process prints: its outcome and the CPU seconds of the run, of its own children too.

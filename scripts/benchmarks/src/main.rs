@@ -5,6 +5,7 @@
 //! itself, and prints medians ([`report`]). A child runs one [`job::Job`] on one system: [`hand`], [`timely_jobs`] or
 //! [`weir_jobs`].
 
+mod checkpoints;
 mod generate;
 mod hand;
 mod job;
@@ -17,6 +18,7 @@ mod text;
 mod timely_jobs;
 mod weir_jobs;
 
+use checkpoints::Checkpoints;
 use job::{Failure, Job, System, Workload};
 use latency::Percentiles;
 use options::{Command, Format, Options};
@@ -51,12 +53,14 @@ fn bench(options: &Options) -> ExitCode {
     let mut rows = Vec::new();
     let neighbours = process::Neighbours::watch();
     let begun = Instant::now();
-    for (workload, done) in options.workloads.iter().zip(1u32..) {
+    let mut done = 0;
+    for workloads in options.workloads.chunk_by(|_, next| next.baseline().is_some()) {
+        done += workloads.len() as u32;
         let until = begun + options.size.budget() * done / options.workloads.len() as u32;
-        match measure(*workload, options, &mut inputs, until) {
+        match measure(workloads, options, &mut inputs, until) {
             Ok(more) => rows.extend(more),
             Err(error) => {
-                eprintln!("scripts/bench: the input of {workload} could not be prepared: {error}");
+                eprintln!("scripts/bench: the input of {} could not be prepared: {error}", workloads[0]);
                 return ExitCode::FAILURE;
             }
         }
@@ -82,6 +86,7 @@ fn bench(options: &Options) -> ExitCode {
 
 /// The runs of one row.
 struct Series {
+    workload: Workload,
     system: System,
     parallelism: usize,
     input: Input,
@@ -89,23 +94,34 @@ struct Series {
     verified: bool,
 }
 
-/// Runs one workload on all systems by turns: a short warm-up each, then the repetitions, of which all but the first are
-/// left out when the machine is so busy that it is past `until`.
-fn measure(workload: Workload, options: &Options, inputs: &mut Inputs, until: Instant) -> Result<Vec<Row>, Failure> {
+/// Runs a workload, and those compared with it, on all systems by turns: a short warm-up each, then the repetitions, of which
+/// all but the first are left out when the machine is so busy that it is past `until`.
+fn measure(
+    workloads: &[Workload],
+    options: &Options,
+    inputs: &mut Inputs,
+    until: Instant,
+) -> Result<Vec<Row>, Failure> {
     let mut series = Vec::new();
-    for system in &options.systems {
+    for (workload, system) in workloads.iter().flat_map(|one| options.systems.iter().map(move |system| (*one, system)))
+    {
+        if plan::parallelisms(workload, *system).is_empty() {
+            continue;
+        }
         let warm_up = inputs.get(workload, *system, Size::Quick)?;
         let input = inputs.get(workload, *system, options.size)?;
         for parallelism in plan::parallelisms(workload, *system) {
             let mut row = Series {
+                workload,
                 system: *system,
                 parallelism: *parallelism,
                 input: warm_up.clone(),
                 runs: vec![],
                 verified: true,
             };
-            if workload != Workload::Latency {
-                row.run(workload, "warm-up");
+            // A state that fills needs as long to warm up as to be measured.
+            if !matches!(workload, Workload::Latency | Workload::State | Workload::StateCp) {
+                row.run("warm-up");
             }
             row.input = input.clone();
             row.runs.clear();
@@ -114,23 +130,29 @@ fn measure(workload: Workload, options: &Options, inputs: &mut Inputs, until: In
     }
     for repetition in 1..=options.repetitions {
         if repetition > 1 && Instant::now() > until {
-            eprintln!("{workload:<12} the machine is slow: only {} of {} runs", repetition - 1, options.repetitions);
+            eprintln!(
+                "{:<12} the machine is slow: only {} of {} runs",
+                workloads[0],
+                repetition - 1,
+                options.repetitions
+            );
             break;
         }
         for row in &mut series {
-            row.run(workload, &format!("run {repetition} of {}", options.repetitions));
+            row.run(&format!("run {repetition} of {}", options.repetitions));
         }
     }
-    Ok(series.into_iter().map(|series| series.into_row(workload)).collect())
+    Ok(series.into_iter().map(Series::into_row).collect())
 }
 
 impl Series {
     /// Runs once, unless a run of this row failed already.
-    fn run(&mut self, workload: Workload, which: &str) {
+    fn run(&mut self, which: &str) {
+        let workload = self.workload;
         if !self.verified {
             return;
         }
-        match self.run_child(workload) {
+        match self.run_child() {
             Ok(measured) => {
                 self.runs.push(measured);
                 let rate = self.input.records as f64 / measured.wall_s / 1e6;
@@ -146,7 +168,8 @@ impl Series {
         }
     }
 
-    fn run_child(&self, workload: Workload) -> Result<Measured, Failure> {
+    fn run_child(&self) -> Result<Measured, Failure> {
+        let workload = self.workload;
         let report = process::spawn(&Job {
             workload,
             system: self.system,
@@ -163,17 +186,23 @@ impl Series {
         if workload == Workload::Latency && report.outcome.latency.is_none() {
             return Err("no latency was measured".into());
         }
-        Ok(Measured { wall_s: report.outcome.wall.as_secs_f64(), cpu_s: report.cpu_s, latency: report.outcome.latency })
+        Ok(Measured {
+            wall_s: report.outcome.wall.as_secs_f64(),
+            cpu_s: report.cpu_s,
+            latency: report.outcome.latency,
+            checkpoints: report.outcome.checkpoints,
+        })
     }
 
-    fn into_row(self, workload: Workload) -> Row {
-        let Series { system, parallelism, input, runs, verified } = self;
+    fn into_row(self) -> Row {
+        let Series { workload, system, parallelism, input, runs, verified } = self;
         let measured = (verified && !runs.is_empty()).then(|| medians(&runs));
         Row { workload, system, parallelism, records: input.records, measured, verified }
     }
 }
 
 fn medians(runs: &[Measured]) -> Measured {
+    let checkpoints: Vec<Checkpoints> = runs.iter().filter_map(|run| run.checkpoints).collect();
     let latencies: Vec<Percentiles> = runs.iter().filter_map(|run| run.latency).collect();
     Measured {
         wall_s: median(runs.iter().map(|run| run.wall_s)),
@@ -182,6 +211,11 @@ fn medians(runs: &[Measured]) -> Measured {
             p50_ms: median(latencies.iter().map(|latency| latency.p50_ms)),
             p99_ms: median(latencies.iter().map(|latency| latency.p99_ms)),
             p9999_ms: median(latencies.iter().map(|latency| latency.p9999_ms)),
+        }),
+        checkpoints: checkpoints.first().map(|first| Checkpoints {
+            median_s: median(checkpoints.iter().map(|run| run.median_s)),
+            slowest_s: median(checkpoints.iter().map(|run| run.slowest_s)),
+            ..*first
         }),
     }
 }

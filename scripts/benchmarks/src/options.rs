@@ -10,9 +10,10 @@ Measures Weir against a hand-written loop and timely dataflow on this machine, e
 Usage: scripts/bench [OPTIONS]
 
 Options:
-      --quick                 Short runs and one repetition: below two minutes; for a look, not for quoting
+      --quick                 Short runs and one repetition: below three minutes; for a look, not for quoting
       --output FORMAT         `table` (default) or `json`, one object per row
-      --only WORKLOAD,...     Only these of q0, q2, shuffle, shuffle2, keyed_count, wordcount, latency
+      --only WORKLOAD,...     Only these of q0, q2, shuffle, shuffle2, keyed_count, wordcount, state, state_cp,
+                              window, tumbling_1s, tumbling_1ms, sliding, latency
       --systems SYSTEM,...    Only these of hand, timely, weir; ratios need hand and timely in the same call
       --repetitions N         Measured runs of each row, of which medians are shown (default 3; 1 with --quick)
   -h, --help                  Print this text

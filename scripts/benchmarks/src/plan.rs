@@ -1,4 +1,4 @@
-//! How much of what a call runs: sizes that keep a full call below ten minutes and a quick one below two.
+//! How much of what a call runs: sizes that keep a full call below fifteen minutes and a quick one below three.
 
 use crate::generate::{Observed, expected};
 use crate::job::{Failure, System, Workload};
@@ -28,8 +28,8 @@ impl Size {
     /// How long a call may go on repeating. Every row is run at least once whatever the time.
     pub fn budget(self) -> Duration {
         match self {
-            Size::Full => Duration::from_secs(9 * 60),
-            Size::Quick => Duration::from_secs(100),
+            Size::Full => Duration::from_secs(14 * 60),
+            Size::Quick => Duration::from_secs(150),
         }
     }
 
@@ -53,6 +53,16 @@ pub fn parallelisms(workload: Workload, system: System) -> &'static [usize] {
     match (workload, system) {
         (Workload::Shuffle | Workload::Shuffle2, _) => &[2],
         (Workload::Latency, System::Timely) => &[2],
+        (Workload::StateCp, System::Hand) => &[],
+        (
+            Workload::State
+            | Workload::StateCp
+            | Workload::Window
+            | Workload::Tumbling1s
+            | Workload::Tumbling1ms
+            | Workload::Sliding,
+            System::Timely,
+        ) => &[],
         (Workload::Latency, System::Weir) => &[1, 2],
         (_, System::Hand) => &[1],
         (_, System::Timely | System::Weir) => &[1, 2],
@@ -64,6 +74,10 @@ fn bids(workload: Workload, system: System, size: Size) -> u64 {
     if workload == Workload::Latency {
         let seconds = if size == Size::Full { 6 } else { 3 };
         return seconds * latency::RATE;
+    }
+    if let Workload::State | Workload::StateCp = workload {
+        // Checkpoints are 3 s apart.
+        return if size == Size::Full { 90_000_000 } else { 40_000_000 };
     }
     let millions = match (workload, system) {
         (Workload::Q0, System::Hand) => 550,
@@ -81,7 +95,11 @@ fn bids(workload: Workload, system: System, size: Size) -> u64 {
         (Workload::KeyedCount, System::Hand) => 180,
         (Workload::KeyedCount, System::Timely) => 90,
         (Workload::KeyedCount, System::Weir) => 120,
-        (Workload::Wordcount | Workload::Latency, _) => 0,
+        (Workload::Window, System::Hand) => 120,
+        (Workload::Window, _) => 80,
+        // The same for all, because they are compared with each other.
+        (Workload::Tumbling1s | Workload::Tumbling1ms | Workload::Sliding, _) => 60,
+        (Workload::Wordcount | Workload::Latency | Workload::State | Workload::StateCp, _) => 0,
     };
     (f64::from(millions) * 1e6 * size.seconds()) as u64
 }
@@ -120,6 +138,10 @@ impl Inputs {
             Workload::Q0 => expected::converted(records),
             Workload::Q2 => expected::selected(records),
             Workload::KeyedCount => expected::counted(records),
+            Workload::State | Workload::StateCp => expected::accounts(records),
+            Workload::Window | Workload::Tumbling1s | Workload::Tumbling1ms | Workload::Sliding => {
+                workload.windows().map_or_else(Observed::default, |windows| expected::windowed(records, windows))
+            }
             Workload::Shuffle | Workload::Shuffle2 | Workload::Latency | Workload::Wordcount => {
                 expected::unchanged(records)
             }

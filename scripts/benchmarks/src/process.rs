@@ -143,5 +143,6 @@ pub fn join_outcomes(one: Outcome, other: Outcome) -> Outcome {
         wall: one.wall.max(other.wall),
         observed: one.observed.merge(other.observed),
         latency: one.latency.or(other.latency),
+        checkpoints: one.checkpoints.or(other.checkpoints),
     }
 }

@@ -1,5 +1,6 @@
 //! Results as a person and as a program reads them.
 
+use crate::checkpoints::Checkpoints;
 use crate::job::{System, Workload};
 use crate::latency::Percentiles;
 use serde::Serialize;
@@ -30,6 +31,8 @@ pub struct Measured {
     pub cpu_s: f64,
     /// Only for latency.
     pub latency: Option<Percentiles>,
+    /// Only for runs with checkpoints.
+    pub checkpoints: Option<Checkpoints>,
 }
 
 impl Row {
@@ -54,6 +57,35 @@ impl Row {
     }
 }
 
+impl Row {
+    /// This row's rate over that of the workload it is compared with, on the same system at the same parallelism.
+    fn ratio_to_baseline(&self, rows: &[Row]) -> Option<(Workload, f64)> {
+        let baseline = self.workload.baseline()?;
+        let same =
+            |row: &&Row| row.workload == baseline && row.system == self.system && row.parallelism == self.parallelism;
+        Some((baseline, self.rate()? / rows.iter().find(same)?.rate()?))
+    }
+
+    /// What has no column: how it stands to the workload it is compared with, and its checkpoints.
+    fn remark(&self, rows: &[Row]) -> Option<String> {
+        let ratio = self.ratio_to_baseline(rows);
+        let checkpoints = self.measured.and_then(|measured| measured.checkpoints);
+        let ratio = ratio.map(|(baseline, ratio)| format!("{ratio:.3} of the rate of {baseline}"));
+        let checkpoints = checkpoints.map(|seen| {
+            format!(
+                "{} checkpoints of {} MiB, median {:.3} s, slowest {:.3} s",
+                seen.count,
+                seen.bytes >> 20,
+                seen.median_s,
+                seen.slowest_s
+            )
+        });
+        let parts: Vec<String> = ratio.into_iter().chain(checkpoints).collect();
+        let row = format!("{} p={} {}", self.workload, self.parallelism, self.system);
+        (!parts.is_empty()).then(|| format!("{row}: {}.\n", parts.join("; ")))
+    }
+}
+
 /// A row as `--output json` prints it.
 #[derive(Serialize)]
 struct JsonRow {
@@ -67,6 +99,10 @@ struct JsonRow {
     ratio_to_hand: Option<f64>,
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio_to_baseline: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoints: Option<Checkpoints>,
     verified: bool,
 }
 
@@ -86,6 +122,8 @@ pub fn json(rows: &[Row]) -> Result<String, serde_json::Error> {
             ratio_to_hand: row.ratio_to(System::Hand, rows).map(|ratio| rounded(ratio, 4)),
             p50_ms: latency.map(|latency| rounded(latency.p50_ms, 4)),
             p99_ms: latency.map(|latency| rounded(latency.p99_ms, 4)),
+            ratio_to_baseline: row.ratio_to_baseline(rows).map(|(_, ratio)| rounded(ratio, 4)),
+            checkpoints: row.measured.and_then(|measured| measured.checkpoints),
             verified: row.verified,
         };
         lines.push_str(&serde_json::to_string(&row)?);
@@ -130,6 +168,7 @@ pub fn table(rows: &[Row], neighbours: Option<f64>) -> String {
         text.truncate(text.trim_end().len());
         text.push('\n');
     }
+    text.extend(rows.iter().filter_map(|row| row.remark(rows)));
     text.push_str(NOTES);
     let cores = std::thread::available_parallelism().map_or_else(|_| "?".to_owned(), |cores| cores.to_string());
     let neighbours = neighbours.map_or_else(|| "?".to_owned(), |busy| format!("{busy:.1}"));
@@ -162,6 +201,8 @@ fn cells(row: &Row, rows: &[Row]) -> [String; 12] {
 
 const NOTES: &str = "
 Medians; every run in a fresh process. CPU ns: of all threads, for one record. Ratios are of rates in this call, to the same parallelism where there is such a row.
+Keyed state has 10^6 keys × 100 bytes; state_cp takes a checkpoint every 3 s, to a folder for temporary files. Bids have 10^6 events per
+second of event time; windows of 1 s, of 10 000 keys (window) or 100, of 1 ms (tumbling_1ms), or one of 1 s each ms (sliding).
 hand: one thread (p=1); shuffle 2 sources and 2 receivers with std channels of 1 024-record batches; shuffle2 the same in two
 processes, 64 KiB written to loopback TCP at once; latency one source that sleeps until a record is due and one sink.
 timely: one worker per p; sources of 1 024-record batches, 8 KiB exchange batches, no local pre-aggregation; shuffle2 with its
@@ -174,7 +215,7 @@ mod tests {
     use super::*;
 
     fn row(system: System, parallelism: usize, wall_s: f64) -> Row {
-        let measured = Some(Measured { wall_s, cpu_s: wall_s, latency: None });
+        let measured = Some(Measured { wall_s, cpu_s: wall_s, latency: None, checkpoints: None });
         Row { workload: Workload::Q0, system, parallelism, records: 1_000_000, measured, verified: true }
     }
 

@@ -96,7 +96,7 @@ fn on_workers(communication: CommunicationConfig, job: &Job) -> Result<Outcome, 
         observed = observed.merge(saw);
         meter = meter.merge(&measured);
     }
-    Ok(Outcome { wall, observed, latency: meter.percentiles() })
+    Ok(Outcome { wall, observed, latency: meter.percentiles(), checkpoints: None })
 }
 
 fn build(worker: &mut Worker, job: &Job, seen: &Seen) -> Result<(), String> {
@@ -125,6 +125,12 @@ fn build(worker: &mut Worker, job: &Job, seen: &Seen) -> Result<(), String> {
             let (index, peers) = (worker.index() as u64, worker.peers() as u64);
             worker.dataflow::<u64, _, _>(|scope| measure(bids_when_due(scope, job.records, index, peers), seen));
         }
+        Workload::State
+        | Workload::StateCp
+        | Workload::Window
+        | Workload::Tumbling1s
+        | Workload::Tumbling1ms
+        | Workload::Sliding => return Err(format!("{} is not measured on timely", job.workload)),
     }
     Ok(())
 }

@@ -4,7 +4,8 @@
 //! binary is one, see [`run_as_job`]. Weir reports how long the job ran, from its deployment to the commit of its sinks; what
 //! all sink subtasks saw travels to the driver as any sink's committables do, from worker processes too.
 
-use crate::generate::{self, Bid, Observed};
+use crate::checkpoints::Folder;
+use crate::generate::{self, ACCOUNTS, Account, Bid, Observed, Windows};
 use crate::job::{Failure, Job, Outcome, Workload};
 use crate::latency::{self, Meter, now_ns};
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,9 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
+use weir::WatermarkStrategy;
 use weir::exchange::HashPartitioner;
+use weir::prelude::aggregates::Count;
 use weir::prelude::*;
 use weir::sink::{Committer, CommitterContext, Sink, SinkError, SinkWriter, WriterContext};
 
@@ -32,6 +35,11 @@ pub fn run_as_job() -> Option<ExitCode> {
         weir::run::Job::new(Workload::Shuffle.name(), shuffle),
         weir::run::Job::new(Workload::KeyedCount.name(), keyed_count),
         weir::run::Job::new(Workload::Wordcount.name(), wordcount),
+        weir::run::Job::new(Workload::State.name(), state),
+        weir::run::Job::new(Workload::Window.name(), window),
+        weir::run::Job::new(Workload::Tumbling1s.name(), tumbling_1s),
+        weir::run::Job::new(Workload::Tumbling1ms.name(), tumbling_1ms),
+        weir::run::Job::new(Workload::Sliding.name(), sliding),
         weir::run::Job::new(Workload::Latency.name(), latency),
     ]))
 }
@@ -39,12 +47,20 @@ pub fn run_as_job() -> Option<ExitCode> {
 /// Runs `job`.
 pub fn run(job: &Job) -> Result<Outcome, Failure> {
     let mut command = Command::new(std::env::current_exe()?);
-    let mut workload = job.workload;
-    if workload == Workload::Shuffle2 {
-        workload = Workload::Shuffle;
-        command.args([JOB_FLAG, workload.name(), "--workers", "2"]);
-    } else {
-        command.args([JOB_FLAG, workload.name()]);
+    let checkpoints = (job.workload == Workload::StateCp).then(Folder::watch).transpose()?;
+    let workload = match job.workload {
+        Workload::Shuffle2 => Workload::Shuffle,
+        Workload::StateCp => Workload::State,
+        workload => workload,
+    };
+    command.args([JOB_FLAG, workload.name()]);
+    if job.workload == Workload::Shuffle2 {
+        command.args(["--workers", "2"]);
+    }
+    if let Some(folder) = &checkpoints {
+        let folder = folder.path().display();
+        command.args(["-D", "execution.checkpointing.interval=3s"]);
+        command.args(["-D", &format!("execution.checkpointing.dir={folder}")]);
     }
     match workload {
         Workload::Wordcount => command.arg("--input").arg(job.text()?.0),
@@ -58,12 +74,22 @@ pub fn run(job: &Job) -> Result<Outcome, Failure> {
         .output()?;
     let output = String::from_utf8(output.stdout)?;
     let mut lines = output.lines();
-    let (Some(seen), Some(summary)) = (lines.next(), lines.next()) else {
-        return Err(format!("expected what was seen and a summary, found `{output}`").into());
+    let Some(summary) = lines.next_back() else {
+        return Err("expected what was seen and a summary, found nothing".into());
     };
-    let (observed, meter) = serde_json::from_str::<Seen>(seen)?.into_parts();
+    // With checkpoints there is a commit for each.
+    let mut all = Seen::default();
+    for seen in lines {
+        all = all.merge(serde_json::from_str(seen)?);
+    }
+    let (observed, meter) = all.into_parts();
     let summary: Summary = serde_json::from_str(summary)?;
-    Ok(Outcome { wall: Duration::from_secs_f64(summary.duration_s), observed, latency: meter.percentiles() })
+    Ok(Outcome {
+        wall: Duration::from_secs_f64(summary.duration_s),
+        observed,
+        latency: meter.percentiles(),
+        checkpoints: checkpoints.map(Folder::finish).transpose()?,
+    })
 }
 
 /// What is read of a job's summary.
@@ -122,6 +148,75 @@ fn wordcount(env: &Environment, input: Input) -> weir::Result<()> {
         .count()
         .sink(Verify::new(|seen: &mut Observed, (word, count): &(Text, u64)| seen.word_count(word.as_bytes(), *count)));
     Ok(())
+}
+
+fn state(env: &Environment, bids: Bids) -> weir::Result<()> {
+    env.generate(bids.records, |n| Bid::among(ACCOUNTS, n))
+        .key_by(|bid| bid.auction)
+        .process(KeepAccounts::default())
+        .sink(Verify::new(|seen: &mut Observed, (key, account): &(u64, Account)| seen.account(*key, account)));
+    Ok(())
+}
+
+fn window(env: &Environment, bids: Bids) -> weir::Result<()> {
+    tumbling(env, bids, Windows::WINDOW)
+}
+
+fn tumbling_1s(env: &Environment, bids: Bids) -> weir::Result<()> {
+    tumbling(env, bids, Windows::TUMBLING_1S)
+}
+
+fn tumbling_1ms(env: &Environment, bids: Bids) -> weir::Result<()> {
+    tumbling(env, bids, Windows::TUMBLING_1MS)
+}
+
+fn tumbling(env: &Environment, bids: Bids, windows: Windows) -> weir::Result<()> {
+    env.generate(bids.records, move |n| Bid::among(windows.auctions, n))
+        .watermarks(WatermarkStrategy::monotonic(Bid::event_millis))
+        .key_by(|bid| bid.auction)
+        .window(Tumbling::event_time(Duration::from_millis(windows.size), Bid::event_millis))
+        .aggregate(Count)
+        .sink(Verify::new(see_window));
+    Ok(())
+}
+
+fn sliding(env: &Environment, bids: Bids) -> weir::Result<()> {
+    let Windows { auctions, size, slide } = Windows::SLIDING;
+    env.generate(bids.records, move |n| Bid::among(auctions, n))
+        .watermarks(WatermarkStrategy::monotonic(Bid::event_millis))
+        .key_by(|bid| bid.auction)
+        .window(Sliding::event_time(Duration::from_millis(size), Duration::from_millis(slide), Bid::event_millis))
+        .aggregate(Count)
+        .sink(Verify::new(see_window));
+    Ok(())
+}
+
+fn see_window(seen: &mut Observed, counted: &WindowResult<u64, u64>) {
+    seen.window_count(counted.key, counted.window.start, counted.value);
+}
+
+/// Keeps an account for each auction and emits it at the end.
+#[derive(Clone, Default)]
+struct KeepAccounts {
+    account: ValueState<Account>,
+}
+
+impl KeyedProcessFunction<u64, Bid> for KeepAccounts {
+    type Out = (u64, Account);
+
+    fn declare(&mut self, states: &mut StateDeclarer<'_>) {
+        self.account = states.value("account");
+    }
+
+    fn process(&mut self, bid: Bid, context: &mut KeyedContext<u64, Self::Out>) {
+        self.account.get_or_insert_with(context, Account::default).update(&bid);
+    }
+
+    fn end_of_key(&mut self, context: &mut KeyedContext<u64, Self::Out>) {
+        let account = self.account.get(context).copied().unwrap_or_default();
+        let key = *context.key();
+        context.emit((key, account));
+    }
 }
 
 fn latency(env: &Environment, bids: Bids) -> weir::Result<()> {
