@@ -54,3 +54,20 @@ words! {
         Adaptive = "adaptive",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_flink_in_any_case() {
+        assert_eq!(CheckpointingMode::parse("AT_LEAST_ONCE"), Ok(CheckpointingMode::AtLeastOnce));
+        let retained = CheckpointRetention::RetainOnCancellation;
+        assert_eq!(CheckpointRetention::parse("RETAIN_ON_CANCELLATION"), Ok(retained));
+        assert_eq!(CheckpointRetention::parse(&retained.render()), Ok(retained));
+        assert_eq!(ClaimMode::parse("Claim"), Ok(ClaimMode::Claim));
+        assert_eq!(StateBackendType::parse("lsm"), Ok(StateBackendType::Lsm));
+        assert_eq!(SchedulerType::parse("Adaptive"), Ok(SchedulerType::Adaptive));
+        assert!(ClaimMode::parse("LEGACY").is_err());
+    }
+}

@@ -246,4 +246,53 @@ mod tests {
         assert_eq!(options.cancellation_timeout, None);
         assert_eq!(options.slot_request_timeout, Duration::from_secs(9));
     }
+
+    #[test]
+    fn a_job_with_checkpoints_is_started_again_unless_somebody_says_otherwise() {
+        let of = |cluster: &[&str], job: &[(&str, &str)]| {
+            let cluster = configuration(cluster);
+            let job = effective(&cluster, &graph(job));
+            job_master_options(JobId::from_bytes([1; 16]), &cluster, &job).restart_strategy
+        };
+        let interval = ("execution.checkpointing.interval", "1 s");
+        assert_eq!(of(&[], &[interval]), RestartStrategy::EXPONENTIAL_DELAY);
+        assert_eq!(of(&["restart-strategy.type=none"], &[interval]), RestartStrategy::None);
+        assert_eq!(of(&[], &[interval, ("restart-strategy.type", "none")]), RestartStrategy::None);
+        assert_eq!(of(&[], &[]), RestartStrategy::None);
+    }
+
+    #[test]
+    fn options_of_checkpoints_are_those_of_the_job_and_checked() {
+        let cluster = configuration(&["state.checkpoints.dir=/c/", "web.checkpoints.history=3"]);
+        let of = |job: &[(&str, &str)]| {
+            checkpoint_options(JobId::from_bytes([1; 16]), &cluster, &effective(&cluster, &graph(job)))
+        };
+        let options = of(&[
+            ("execution.checkpointing.interval", "1 s"),
+            ("execution.checkpointing.mode", "AT_LEAST_ONCE"),
+            ("execution.checkpointing.tolerable-failed-checkpoints", "2147483647"),
+            ("execution.checkpointing.externalized-checkpoint-retention", "RETAIN_ON_CANCELLATION"),
+        ])
+        .unwrap();
+        assert_eq!((options.interval, options.mode), (Some(Duration::from_secs(1)), CheckpointMode::AtLeastOnce));
+        assert_eq!((options.tolerable_failures, options.externalized), (None, Externalized::RetainOnCancellation));
+        assert_eq!((options.directory.as_deref(), options.history_size), (Some("file:///c"), 3));
+        let plain = of(&[]).unwrap();
+        let seed = plain.seed;
+        let expect = CheckpointOptions {
+            directory: Some("file:///c".to_owned()),
+            history_size: 3,
+            seed,
+            ..CheckpointOptions::default()
+        };
+        assert_eq!(plain, expect);
+        let check = |job: &[(&str, &str)], expect: &str| {
+            let error = of(job).unwrap_err();
+            assert!(error.contains(expect), "{error}");
+        };
+        check(&[("execution.checkpointing.savepoint-dir", "here")], "execution.checkpointing.savepoint-dir");
+        check(&[("execution.checkpointing.dir", "s3://bucket/c")], "execution.checkpointing.dir");
+        let unaligned = ("execution.checkpointing.unaligned.enabled", "true");
+        check(&[unaligned, ("execution.checkpointing.mode", "at-least-once")], "needs `execution.checkpointing.mode");
+    }
 }
