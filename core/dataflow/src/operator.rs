@@ -76,8 +76,8 @@ pub trait Operator<In>: Clone + Send + 'static {
     /// Whether it makes watermarks or idleness of its own ([`own_time`](Self::own_time)).
     const OWN_TIME: bool = false;
 
-    /// Says what state it has. Called on a copy of its own, perhaps in a process where the operator never runs, so that the state of a
-    /// checkpoint can be compared with it before a running job is stopped; must have no effect outside.
+    /// Says what state it has. Called also where the operator never runs, so that the state of a checkpoint can be compared with it
+    /// before a running job is stopped; must have no effect but on handles of its states.
     fn declare(&mut self, state: &mut OperatorState) {
         let _ = state;
     }
@@ -527,9 +527,10 @@ impl<C: Chain, E: ChainEnd<C::Out>> VertexBody for Body<C, E> {
     }
 
     fn declare(&self) -> ChainState {
-        let mut chain = self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).0.clone();
+        // Not of a copy: it would be dropped here, with what the author's closures hold.
+        let mut parts = self.parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut state = ChainState::new();
-        chain.declare(&mut state);
+        parts.0.declare(&mut state);
         state
     }
 }

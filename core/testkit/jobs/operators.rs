@@ -97,6 +97,20 @@ pub fn operators(env: &Environment, options: Options) -> weir::Result<()> {
                 .flat_map(|n| (n % 2 == 0).then(|| n.to_string()), |w| [w.clone(), w])
                 .write_text(out);
         }
+        "timers" => drop(numbers.key_by(|n| n % 7).process(Rings::default()).write_text(out)),
+        "keyed_connect" => {
+            let names = env.from_collection((0..7_u64).map(|key| (key, format!("name {key}"))));
+            let keyed = numbers.key_by(|n| n % 7).connect(names.key_by(|(key, _)| *key));
+            keyed.process(KeyedJoin::default()).write_text(out);
+        }
+        "broadcast" => {
+            let names = env.from_collection((0..7_u64).map(|key| (key, format!("name {key}"))));
+            numbers.connect_broadcast(names).process(Renames::default()).write_text(out);
+        }
+        "keyed_broadcast" => {
+            let names = env.from_collection((0..7_u64).map(|key| (key, format!("name {key}"))));
+            numbers.key_by(|n| n % 7).connect_broadcast(names).process(Renames::default()).write_text(out);
+        }
         "connect_process" => {
             let names = env.from_collection((0..7_u64).map(|n| (n, format!("name {n}"))));
             numbers.connect(names.broadcast()).process(Join::default()).write_text(out);
@@ -224,5 +238,136 @@ impl CoProcessFunction<u64, (u64, String)> for Join {
 impl Join {
     fn first_named(&self, record: u64, context: &mut ProcessContext<String>) {
         context.emit(format!("{record} {}", self.names[&(record % 7)]));
+    }
+}
+
+/// Rings a key at the hundreds of the numbers it saw, and then once more.
+#[derive(Clone, Default)]
+struct Rings {
+    rung: ReducingState<u64>,
+}
+
+impl KeyedProcessFunction<u64, u64> for Rings {
+    type Out = String;
+
+    fn declare(&mut self, states: &mut StateDeclarer<'_>) {
+        self.rung = states.reducing("rung", |a, b| a + b);
+    }
+    fn process(&mut self, record: u64, context: &mut KeyedContext<u64, String>) {
+        // Many numbers make the same timer; it rings once.
+        context.timers().register_event_time((record / 100 * 100) as i64);
+        context.timers().register_event_time(-1);
+        context.timers().delete_event_time(-1);
+    }
+    fn on_timer(&mut self, timer: Timer, context: &mut KeyedContext<u64, String>) {
+        assert_eq!(timer.domain, TimeDomain::Event);
+        assert!(context.watermark() >= timer.time);
+        if timer.time % 100 == 0 {
+            context.timers().register_event_time(timer.time + 1);
+        }
+        self.rung.add(context, 1);
+        let line = format!("{} rings at {}", context.key(), timer.time);
+        context.emit(line);
+    }
+    fn end_of_key(&mut self, context: &mut KeyedContext<u64, String>) {
+        let line = format!("{} rang {} times", context.key(), self.rung.get(context).unwrap_or(&0));
+        context.emit(line);
+    }
+}
+
+/// Names the numbers of a key, once its name is there.
+#[derive(Clone, Default)]
+struct KeyedJoin {
+    name: ValueState<String>,
+    waiting: ListState<u64>,
+}
+
+impl KeyedCoProcessFunction<u64, u64, (u64, String)> for KeyedJoin {
+    type Out = String;
+
+    fn declare(&mut self, states: &mut StateDeclarer<'_>) {
+        self.name = states.value("name");
+        self.waiting = states.list("waiting");
+    }
+    fn first(&mut self, record: u64, context: &mut KeyedContext<u64, String>) {
+        match self.name.get(context) {
+            Some(name) => {
+                let line = format!("{record} {name}");
+                context.emit(line);
+            }
+            None => self.waiting.push(context, record),
+        }
+    }
+    fn second(&mut self, (_, name): (u64, String), context: &mut KeyedContext<u64, String>) {
+        for record in self.waiting.take(context) {
+            context.emit(format!("{record} {name}"));
+        }
+        self.name.set(context, name);
+    }
+}
+
+/// Names numbers at the end, by when all names have been broadcast.
+#[derive(Clone, Default)]
+struct Renames {
+    names: BroadcastState<u64, String>,
+    kept: ListState<u64>,
+    held: Vec<u64>,
+}
+
+impl Renames {
+    fn named(&self, record: u64, states: &BroadcastStates) -> String {
+        format!("{record} {}", self.names.get(states, &(record % 7)).expect("every name is broadcast"))
+    }
+}
+
+impl BroadcastProcessFunction<u64, (u64, String)> for Renames {
+    type Out = String;
+
+    fn declare_broadcast(&mut self, states: &mut BroadcastDeclarer<'_>) {
+        self.names = states.map("names");
+    }
+    fn process(&mut self, record: u64, _states: &BroadcastStates, _context: &mut ProcessContext<String>) {
+        self.held.push(record);
+    }
+    fn broadcast(
+        &mut self,
+        (key, name): (u64, String),
+        states: &mut BroadcastStates,
+        _context: &mut ProcessContext<String>,
+    ) {
+        assert_eq!(self.names.insert(states, key, name), None);
+    }
+    fn end(&mut self, states: &BroadcastStates, context: &mut ProcessContext<String>) {
+        assert_eq!(self.names.len(states), 7);
+        for record in std::mem::take(&mut self.held) {
+            context.emit(self.named(record, states));
+        }
+    }
+}
+
+impl KeyedBroadcastProcessFunction<u64, u64, (u64, String)> for Renames {
+    type Out = String;
+
+    fn declare(&mut self, states: &mut StateDeclarer<'_>) {
+        self.kept = states.list("kept");
+    }
+    fn declare_broadcast(&mut self, states: &mut BroadcastDeclarer<'_>) {
+        self.names = states.map("names");
+    }
+    fn process(&mut self, record: u64, _states: &BroadcastStates, context: &mut KeyedContext<u64, String>) {
+        self.kept.push(context, record);
+    }
+    fn broadcast(
+        &mut self,
+        (key, name): (u64, String),
+        states: &mut BroadcastStates,
+        _context: &mut ProcessContext<String>,
+    ) {
+        self.names.insert(states, key, name);
+    }
+    fn end_of_key(&mut self, states: &BroadcastStates, context: &mut KeyedContext<u64, String>) {
+        for record in self.kept.take(context) {
+            context.emit(self.named(record, states));
+        }
     }
 }

@@ -119,6 +119,29 @@ fn a_connected_process_is_told_when_each_input_ended() {
 }
 
 #[test]
+fn timers_ring_once_per_key_and_time_at_the_latest_when_the_input_ends() {
+    let rings = |key: u64| {
+        let hundreds: std::collections::BTreeSet<u64> =
+            (0..COUNT).filter(|n| n % 7 == key).map(|n| n / 100 * 100).collect();
+        let total = format!("{key} rang {} times", hundreds.len() * 2);
+        let each = hundreds.into_iter().flat_map(|time| [time, time + 1]);
+        each.map(move |time| format!("{key} rings at {time}")).chain([total])
+    };
+    check("timers", (0..7).flat_map(rings));
+}
+
+#[test]
+fn connected_keyed_streams_share_the_state_of_a_key() {
+    check("keyed_connect", numbers(|n| format!("{n} name {}", n % 7)));
+}
+
+#[test]
+fn what_is_broadcast_is_known_in_every_subtask() {
+    check("broadcast", numbers(|n| format!("{n} name {}", n % 7)));
+    check("keyed_broadcast", numbers(|n| format!("{n} name {}", n % 7)));
+}
+
+#[test]
 fn zero_records_are_a_job_that_finishes() {
     for case in ["map", "reduce", "keyed", "side", "union_self", "share", "connect_process"] {
         for workers in ["1", "2"] {

@@ -22,8 +22,8 @@ pub trait BroadcastProcessFunction<A, B>: Clone + Send + 'static {
     /// The records it emits.
     type Out: Send + 'static;
 
-    /// Declares the broadcast states. May be called on a copy, perhaps on another machine, to compare them with those of a checkpoint: must
-    /// do nothing else.
+    /// Declares the broadcast states. Called before [`open`](Self::open), and also where the function never runs, to compare them with
+    /// those of a checkpoint: must do nothing else.
     fn declare_broadcast(&mut self, states: &mut BroadcastDeclarer<'_>);
 
     /// Called once before the first record.

@@ -244,8 +244,8 @@ pub trait KeyedProcessFunction<K, In>: Clone + Send + 'static {
     /// The records it emits.
     type Out: Send + 'static;
 
-    /// Declares the function's states. Called before [`open`](Self::open), and on a copy of its own, perhaps on another machine, to
-    /// compare them with those of a checkpoint: must do nothing else.
+    /// Declares the function's states. Called before [`open`](Self::open), and also where the function never runs, to compare them with
+    /// those of a checkpoint: must do nothing else.
     fn declare(&mut self, states: &mut StateDeclarer<'_>) {
         let _ = states;
     }
