@@ -78,7 +78,9 @@ pub fn writer_context(run: &str, attempt: u32) -> WriterContext {
 }
 
 pub fn committer<T: 'static, S: Sink<T>>(sink: &S, run: &str) -> Box<dyn Committer> {
-    sink.create_committer(&CommitterContext { run_id: run.to_owned(), restored: false }).unwrap().expect("a sink that commits")
+    sink.create_committer(&CommitterContext { run_id: run.to_owned(), restored: false })
+        .unwrap()
+        .expect("a sink that commits")
 }
 
 struct Got<T>(Vec<T>);

@@ -39,7 +39,8 @@ fn main() {
             told();
         }
         ("commit", committables) => {
-            let mut committer = sink.create_committer(&CommitterContext { run_id: run, restored: false }).unwrap().unwrap();
+            let mut committer =
+                sink.create_committer(&CommitterContext { run_id: run, restored: false }).unwrap().unwrap();
             for hex in committables {
                 told();
                 let digits = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();

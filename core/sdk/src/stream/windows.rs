@@ -112,6 +112,7 @@ pub struct Global;
 
 impl Global {
     /// By event time, which matters for triggers only.
+    #[allow(clippy::type_complexity, reason = "a function that is a value has a long type")]
     pub fn event_time<T>() -> Windows<EventTimeOf<fn(&T) -> EventTime>> {
         Windows { assigner: WindowAssigner::Global, time: EventTimeOf(|_| 0) }
     }
