@@ -117,7 +117,8 @@ async fn shutting_down_cancels_jobs_and_leaves_no_process() {
     let key = cluster.upload().await.key;
     cluster.run(&key, "endless", &[]).await.unwrap();
     let work = cluster.path("work");
-    assert_eq!(roles_from(&work).len(), 1);
+    // A guardian is one only once it has its name.
+    until("the coordinator is alone", || async { roles_from(&work).len() == 1 }).await;
     cluster.job_manager.shut_down().await.unwrap();
     assert_eq!(roles_from(&work), [0; 0]);
     until("no guardian is left", || async { processes_from(&work).is_empty() }).await;
