@@ -93,6 +93,9 @@ impl<S: Source> Chain for SourceHead<S> {
             let status =
                 self.guarded(|_| stage.reader.poll(&mut Counted { down: &mut stage.down, pulse: &mut run.pulse }))?;
             shared.metrics().add_records_in(run.pulse.seen() - before);
+            while let Some(control) = stage.reader.time() {
+                stage.control(control);
+            }
             match status {
                 ReaderStatus::More => run.pulse.on_batch(|why| stage.down.flush(why)),
                 ReaderStatus::Wait(timeout) => run.wait(timeout, &mut stage)?,

@@ -35,6 +35,17 @@ pub trait Collector<T> {
             self.push(make(number));
         }
     }
+
+    /// What follows is of this split, a number above 0 that the reader gives it. Only readers of sources say so, to collectors they
+    /// are given; it matters where watermarks are made for each split.
+    fn enter_split(&mut self, split: u64) {
+        let _ = split;
+    }
+
+    /// Nothing more of this split follows.
+    fn leave_split(&mut self, split: u64) {
+        let _ = split;
+    }
 }
 
 /// Why buffered results should move on although their buffer is not full.

@@ -179,6 +179,12 @@ pub trait SourceReader: 'static {
     fn checkpoint_completed(&mut self, checkpoint: u64) {
         let _ = checkpoint;
     }
+
+    /// A watermark or change of idleness to send behind what was emitted; asked for after each poll until there is none.
+    #[inline]
+    fn time(&mut self) -> Option<crate::element::Control> {
+        None
+    }
 }
 
 /// The answer to a split request as it reaches a task: the split encoded as a [`Record`].

@@ -47,7 +47,7 @@ pub use clap::Args;
 pub use environment::Environment;
 pub use error::{Error, Result};
 pub use weir_dataflow::operators::window::{TimeWindow, Trigger, WindowContext, WindowFunction};
-pub use weir_dataflow::operators::{Aggregator, WatermarkGenerator, WatermarkStrategy};
+pub use weir_dataflow::operators::{Aggregator, WatermarkAlignment, WatermarkGenerator, WatermarkStrategy};
 pub use weir_dataflow::process::{
     BroadcastProcessFunction, CoProcessFunction, KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedContext,
     KeyedProcessFunction, OutputTag, ProcessContext, ProcessFunction, Timers,
@@ -72,12 +72,14 @@ pub mod prelude {
         AggregatingState, BroadcastDeclarer, BroadcastState, BroadcastStates, ListState, MapState, ReducingState,
         StateDeclarer, StateTtl, TimeDomain, Timer, ValueState,
     };
+    pub use crate::stream::joins::Side;
     pub use crate::stream::windows::{Global, Session, Sliding, Tumbling, WindowResult};
     pub use crate::stream::{Chain, DataStream, KeyedStream, aggregates};
     pub use crate::{
         Aggregator, Args, BroadcastProcessFunction, CoProcessFunction, KeyedBroadcastProcessFunction,
         KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag, ProcessContext, ProcessFunction,
     };
+    pub use crate::{TimeWindow, Trigger, WatermarkGenerator, WatermarkStrategy, WindowContext, WindowFunction};
     pub use weir_derive::Record;
 }
 

@@ -5,17 +5,22 @@
 //! cargo run -p weir --example nexmark -- --job q2 --events 100000 --to /tmp/q2
 //! ```
 //!
-//! `q0` passes the bids through, `q1` converts their prices from dollars to euros, `q2` keeps the bids on certain auctions.
+//! `q0` passes the bids through, `q1` converts their prices from dollars to euros, `q2` keeps the bids on certain auctions; the others are in
+//! `windows` and `joins`.
 //! The results are counted and dropped, so that the time goes into the query and the generator; `--to` keeps them.
 
 mod generator;
+mod joins;
+mod windows;
 
 use std::path::PathBuf;
 
 use generator::{Bid, Event};
+use joins::{q3, q4, q8};
 use serde::Serialize;
 use weir::prelude::*;
 use weir::stream::{DataStream, Upstream};
+use windows::{q5, q7, q11, q12};
 
 /// Euros per dollar.
 const EUROS: f64 = 0.908;
@@ -36,13 +41,18 @@ struct Options {
     to: Option<PathBuf>,
 }
 
-/// The bids among the events.
-fn bids(env: &Environment, options: &Options) -> DataStream<impl Upstream<Out = Bid> + use<>> {
+/// All events.
+fn events(env: &Environment, options: &Options) -> DataStream<impl Upstream<Out = Event> + use<>> {
     let mut events = GeneratorSource::new(generator::event).records(options.events);
     if let Some(rate) = options.rate {
         events = events.rate(rate);
     }
-    let bids = env.source(events).name("Events").flat_map(|event| match event {
+    env.source(events).name("Events")
+}
+
+/// The bids among the events.
+fn bids(env: &Environment, options: &Options) -> DataStream<impl Upstream<Out = Bid> + use<>> {
+    let bids = events(env, options).flat_map(|event| match event {
         Event::Bid(bid) => Some(bid),
         Event::Person(_) | Event::Auction(_) => None,
     });
@@ -104,4 +114,4 @@ fn q2(env: &Environment, options: Options) -> weir::Result<()> {
     Ok(())
 }
 
-weir::main!(q0, q1, q2);
+weir::main!(q0, q1, q2, q3, q4, q5, q7, q8, q11, q12);

@@ -7,6 +7,7 @@
 pub mod aggregates;
 mod connected;
 mod exchanges;
+pub mod joins;
 mod keyed;
 mod shared;
 mod sinks;

@@ -191,3 +191,119 @@ fn a_rate_limits_the_generator() {
     example("nexmark", &["--job", "q0", "--events", "1000", "--rate", "1000", "-p", "2"]).succeeded();
     assert!(start.elapsed() >= std::time::Duration::from_millis(900), "{:?}", start.elapsed());
 }
+
+const SECOND: u64 = 1000;
+
+/// The end of the span of `seconds` that `time` is in.
+fn end_of(time: u64, seconds: u64) -> u64 {
+    (time / (seconds * SECOND) + 1) * seconds * SECOND
+}
+
+fn row<const N: usize>(cells: [u64; N]) -> Vec<String> {
+    cells.iter().map(u64::to_string).collect()
+}
+
+#[test]
+fn q3_finds_local_auctions() {
+    let (people, auctions, _) = split(EVENTS);
+    let pairs = auctions.iter().filter(|auction| auction.category == 10).filter_map(|auction| {
+        let person = people.iter().find(|person| person.id == auction.seller)?;
+        let local = ["OR", "ID", "CA"].contains(&person.state.as_str());
+        let texts = [&person.name, &person.city, &person.state].map(|text| text.to_string());
+        local.then(|| [texts.to_vec(), row([auction.id])].concat())
+    });
+    check("q3", EVENTS, &["-p", "2"], pairs);
+}
+
+#[test]
+fn q4_finds_mean_prices() {
+    let (_, auctions, bids) = split(EVENTS);
+    let mut highest: HashMap<u64, u64> = HashMap::new();
+    for bid in &bids {
+        let auction = &auctions[(bid.auction - 1000) as usize];
+        if (auction.date_time..=auction.expires).contains(&bid.date_time) {
+            let price = highest.entry(auction.id).or_default();
+            *price = bid.price.max(*price);
+        }
+    }
+    let means = (10..15).map(|category| {
+        let of_category = auctions.iter().filter(|auction| auction.category == category);
+        let prices: Vec<u64> = of_category.filter_map(|auction| highest.get(&auction.id).copied()).collect();
+        vec![category.to_string(), format!("{:?}", prices.iter().sum::<u64>() as f64 / prices.len() as f64)]
+    });
+    check("q4", EVENTS, &["-p", "2"], means);
+}
+
+#[test]
+fn q5_finds_hot_auctions() {
+    let mut counts: HashMap<(u64, u64), u64> = HashMap::new();
+    for bid in bids(EVENTS) {
+        for n in 0..5 {
+            *counts.entry((end_of(bid.date_time, 2) + n * 2 * SECOND, bid.auction)).or_default() += 1;
+        }
+    }
+    let mut most: HashMap<u64, u64> = HashMap::new();
+    for ((end, _), count) in &counts {
+        let most = most.entry(*end).or_default();
+        *most = *count.max(most);
+    }
+    let hot = counts.iter().filter(|((end, _), count)| most[end] == **count);
+    check(
+        "q5",
+        EVENTS,
+        &["-p", "2", "--workers", "2"],
+        hot.map(|((end, auction), count)| row([*end, *auction, *count])),
+    );
+}
+
+#[test]
+fn q7_finds_the_highest_bids() {
+    let mut highest: HashMap<u64, (u64, u64, u64)> = HashMap::new();
+    for bid in bids(EVENTS) {
+        let highest = highest.entry(end_of(bid.date_time, 10)).or_default();
+        *highest = (bid.price, bid.auction, bid.bidder).max(*highest);
+    }
+    check(
+        "q7",
+        EVENTS,
+        &["-p", "2"],
+        highest.iter().map(|(end, (price, auction, bidder))| row([*end, *price, *auction, *bidder])),
+    );
+}
+
+#[test]
+fn q8_finds_new_sellers() {
+    let (people, auctions, _) = split(EVENTS);
+    let sellers = people.iter().filter_map(|person| {
+        let end = end_of(person.date_time, 10);
+        let mut own = auctions.iter().filter(|auction| auction.seller == person.id);
+        own.any(|auction| end_of(auction.date_time, 10) == end)
+            .then(|| vec![person.id.to_string(), person.name.to_string(), end.to_string()])
+    });
+    check("q8", EVENTS, &["-p", "2"], sellers);
+}
+
+#[test]
+fn q11_finds_sessions() {
+    let mut times: HashMap<u64, Vec<u64>> = HashMap::new();
+    bids(EVENTS).for_each(|bid| times.entry(bid.bidder).or_default().push(bid.date_time));
+    let sessions = times.into_iter().flat_map(|(bidder, times)| {
+        let sessions = times.chunk_by(|a, b| b - a <= 10 * SECOND);
+        let row = |times: &[u64]| row([bidder, times.len() as u64, times[0], times[times.len() - 1] + 10 * SECOND]);
+        sessions.map(row).collect::<Vec<_>>()
+    });
+    check("q11", EVENTS, &["-p", "3"], sessions);
+}
+
+#[test]
+fn q12_counts_every_bid_once() {
+    let folder = TempDir::new().unwrap();
+    let to = folder.path().join("results");
+    example("nexmark", &["--job", "q12", "--events", "50000", "--to", to.to_str().unwrap(), "-p", "2"]).succeeded();
+    let (mut found, mut expected) = (HashMap::new(), HashMap::new());
+    for row in rows(&to, true) {
+        *found.entry(row[0].parse::<u64>().unwrap()).or_insert(0) += row[1].parse::<u64>().unwrap();
+    }
+    bids(50_000).for_each(|bid| *expected.entry(bid.bidder).or_insert(0) += 1);
+    assert_eq!(found, expected);
+}

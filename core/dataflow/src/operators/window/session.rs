@@ -130,8 +130,10 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SessionWindows<K, A> {
             }
             return;
         }
-        if session.timer == EventTime::MIN {
-            session.timer = if over { window.last().saturating_add(run.options.lateness) } else { window.last() };
+        let due = if over { window.last().saturating_add(run.options.lateness) } else { window.last() };
+        // A session that had fired may have grown into one that has not.
+        if session.timer == EventTime::MIN || session.timer > due {
+            session.timer = due;
             self.timers.entry(session.timer).or_default().push(key.clone());
         }
     }
@@ -183,7 +185,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SessionWindows<K, A> {
             }
         }
         let dropped = window.last().saturating_add(lateness);
-        if dropped <= to || (session.fired && run.options.purging) {
+        if dropped <= to || (session.fired && run.options.purging && run.options.trigger.fires_at_end()) {
             sessions.remove(&start);
             if sessions.is_empty() {
                 self.sessions.remove(&self.hasher, key);
