@@ -93,7 +93,7 @@ async fn a_restart_after_a_kill_loses_jobs_and_keeps_uploads() {
     let mut task_manager = FakeTaskManager::introduce_to(address.parse().unwrap(), registration("fake", 1)).await;
     assert!(matches!(task_manager.receive().await, Some(ForTaskManager::Registered(_))));
     let epoch = task_manager.epoch;
-    assert_eq!(roles_from(folder.path()).len(), 2, "coordinator and worker");
+    until("there are coordinator and worker", || async { roles_from(folder.path()).len() == 2 }).await;
     drop(process);
     until("coordinator and worker are gone", || async { processes_from(folder.path()).is_empty() }).await;
     assert_eq!(task_manager.receive().await, None);

@@ -44,7 +44,7 @@ pub(crate) struct Checks {
     pub(crate) committed: BTreeMap<JobId, bool>,
     /// What is visible, by split: what it came with.
     pub(crate) visible: BTreeMap<JobId, BTreeMap<u32, Vec<u8>>>,
-    /// Number of deployments that began from a checkpoint.
+    /// How often the tasks of a worker began from a checkpoint.
     pub(crate) restores: u32,
     jobs: usize,
 }

@@ -53,6 +53,8 @@ pub struct Outcome {
     pub faults: u32,
     /// Number of deployments of all jobs.
     pub deployments: u32,
+    /// How often the tasks of a worker began from a checkpoint.
+    pub restores: u32,
     /// Depends on everything that happened: equal for equal runs.
     pub fingerprint: u64,
 }
@@ -430,6 +432,7 @@ impl World {
             events: self.happened,
             faults: self.faults,
             deployments: self.flows.len() as u32,
+            restores: self.checks.restores,
             fingerprint: self.fingerprint,
         }
     }
