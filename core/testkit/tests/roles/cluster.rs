@@ -139,7 +139,7 @@ impl Coordinator {
         }));
         self.await_that(|message| match message {
             to_job_manager::Message::Opened(opened) => Ok(opened.error),
-            other => Err(other),
+            other => Err(Box::new(other)),
         })
     }
 
@@ -154,7 +154,7 @@ impl Coordinator {
 
     fn await_that<R>(
         &mut self,
-        wanted: impl FnOnce(to_job_manager::Message) -> Result<R, to_job_manager::Message>,
+        wanted: impl FnOnce(to_job_manager::Message) -> Result<R, Box<to_job_manager::Message>>,
     ) -> R {
         let message = self.read().unwrap_or_else(|| panic!("it ended: {}", self.role.stderr()));
         wanted(message).unwrap_or_else(|other| panic!("it said {other:?}"))
@@ -168,7 +168,7 @@ impl Coordinator {
         }));
         self.await_that(|message| match message {
             to_job_manager::Message::SplitResponse(response) => Ok(response),
-            other => Err(other),
+            other => Err(Box::new(other)),
         })
     }
 
@@ -182,7 +182,7 @@ impl Coordinator {
         self.say(to_coordinator::Message::ResetTasks(reset));
         let error = self.await_that(|message| match message {
             to_job_manager::Message::TasksReset(reset) => Ok(reset.error),
-            other => Err(other),
+            other => Err(Box::new(other)),
         });
         assert_eq!(error, "");
     }
@@ -192,7 +192,7 @@ impl Coordinator {
         self.say(to_coordinator::Message::Commit(coordinator::Commit { checkpoint: None, committables }));
         self.await_that(|message| match message {
             to_job_manager::Message::CommitDone(done) => Ok(done.error),
-            other => Err(other),
+            other => Err(Box::new(other)),
         })
     }
 
