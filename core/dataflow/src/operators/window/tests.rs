@@ -384,3 +384,17 @@ fn a_hundred_thousand_windows_of_one_key_fire_once_each() {
         assert_eq!(out.0.len(), 100_000);
     }
 }
+
+#[test]
+fn a_job_that_goes_on_after_it_was_drained_takes_records() {
+    let options = WindowOptions::new(WindowAssigner::Grid(Grid { size: 10, slide: 10, offset: 0 }));
+    let mut tasks = Subtasks::new(options);
+    let mut out = Collected(Vec::new());
+    tasks.of(1).add(1, 5, (1, 1), &mut out);
+    tasks.of(1).advance(EventTime::MAX, &mut out);
+    tasks.restore(2);
+    tasks.of(1).add(1, 25, (1, 2), &mut out);
+    tasks.of(1).advance(40, &mut out);
+    let windows: Vec<_> = out.0.iter().map(|(_, window, seen)| (window.start, *seen)).collect();
+    assert_eq!(windows, [(0, (1, 1)), (20, (1, 2))]);
+}
