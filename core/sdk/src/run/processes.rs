@@ -24,7 +24,7 @@ use weir_proto::roles::{
     CORES_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_SOCKET_VARIABLE, WORKER_TOKEN_VARIABLE, token_to_hex,
 };
 use weir_proto::worker::{self as proto, to_driver, to_worker};
-use weir_proto::{job_graph_hash, read_frame, write_frame};
+use weir_proto::{FrameError, job_graph_hash, read_frame, write_frame};
 
 use super::backend::{Backend, Deployment, Usage};
 use super::coordinator::SplitOrder;
@@ -289,6 +289,8 @@ impl WorkerProcess {
             let message = match read_frame::<proto::ToDriver>(&mut stream) {
                 Ok(Some(frame)) => frame.message,
                 Ok(None) => break None,
+                // It ended with something unread; how it ended says more.
+                Err(FrameError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => break None,
                 Err(error) => break Some(format!("the connection to worker {worker} failed ({error})")),
             };
             let tell = |event| drop(events.send(DriverEvent::Worker { deployment: 0, event }));
