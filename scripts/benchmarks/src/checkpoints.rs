@@ -44,10 +44,13 @@ struct Seen {
     bytes: u64,
 }
 
+/// The thread that watches, and in the end tells what it has seen.
+type Watching = JoinHandle<BTreeMap<PathBuf, Seen>>;
+
 /// A folder for the checkpoints of one run. It is removed with this.
 pub struct Folder {
     path: PathBuf,
-    watcher: Option<(Sender<()>, JoinHandle<BTreeMap<PathBuf, Seen>>)>,
+    watcher: Option<(Sender<()>, Watching)>,
 }
 
 impl Folder {
