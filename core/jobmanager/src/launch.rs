@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use weir_checkpoint::{CheckpointMode, CheckpointOptions, Externalized, RestoreMode, StateDeclarations};
 use weir_config::{
     CheckpointRetention, CheckpointingMode, ClaimMode, ConfigOption, Configuration, FailoverStrategy, Origin,
-    RestartStrategyType, Scope, all_options, options, variable,
+    RestartStrategyType, SchedulerType, Scope, StateBackendType, all_options, options, variable,
 };
 use weir_jobmaster::{JobMasterOptions, RestoreFrom};
 use weir_model::{JobGraph, JobId};
@@ -65,6 +65,11 @@ pub(crate) fn effective(cluster: &Configuration, graph: &JobGraph) -> Configurat
     effective
 }
 
+/// An option that is known and has a choice that does nothing yet must not look as if it did.
+fn not_there_yet(option: &str, found: &str, expected: &str) -> String {
+    format!("`{option}` is `{found}`, which this version does not have yet; set it to `{expected}`, or leave it out")
+}
+
 /// How a job's checkpoints are taken. An error is the requester's.
 pub(crate) fn checkpoint_options(
     id: JobId,
@@ -75,6 +80,12 @@ pub(crate) fn checkpoint_options(
         let uri = |text: String| directory_uri(&text).map_err(|error| format!("`{}`: {error}", option.key()));
         job.get(option).map(uri).transpose()
     };
+    if job.get(&options::STATE_BACKEND) == StateBackendType::Lsm {
+        return Err(not_there_yet("state.backend.type", "lsm", "hashmap"));
+    }
+    if cluster.get(&options::SCHEDULER) == SchedulerType::Adaptive {
+        return Err(not_there_yet("jobmanager.scheduler", "adaptive", "default"));
+    }
     let tolerable = job.get(&options::CHECKPOINT_TOLERABLE_FAILURES);
     let options = CheckpointOptions {
         interval: job.get(&options::CHECKPOINT_INTERVAL),
@@ -277,6 +288,8 @@ mod tests {
         assert_eq!((options.interval, options.mode), (Some(Duration::from_secs(1)), CheckpointMode::AtLeastOnce));
         assert_eq!((options.tolerable_failures, options.externalized), (None, Externalized::RetainOnCancellation));
         assert_eq!((options.directory.as_deref(), options.history_size), (Some("file:///c"), 3));
+        let refused = of(&[("state.backend.type", "lsm")]).unwrap_err();
+        assert!(refused.contains("`state.backend.type` is `lsm`") && refused.contains("`hashmap`"), "{refused}");
         let plain = of(&[]).unwrap();
         let seed = plain.seed;
         let expect = CheckpointOptions {
