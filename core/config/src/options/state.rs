@@ -6,7 +6,7 @@ use crate::{ClaimMode, ConfigOption, List, SchedulerType, StateBackendType};
 pub static STATE_BACKEND: ConfigOption<StateBackendType> = ConfigOption::new(
     "state.backend.type",
     "hashmap",
-    "Where the state of running tasks is. `hashmap`: in memory, the fastest. `lsm`: in files, for state that is larger than memory.",
+    "Where the state of running tasks is. `hashmap`: in memory, the fastest. `lsm`, in files, for state that is larger than memory, is refused: it is not there yet.",
 )
 .with_fallback_keys(&["state.backend"]);
 
@@ -46,6 +46,6 @@ pub static LOCAL_STATE_DIRS: ConfigOption<Option<List>> = ConfigOption::optional
 pub static SCHEDULER: ConfigOption<SchedulerType> = ConfigOption::new(
     "jobmanager.scheduler",
     "default",
-    "`default`: a job runs when it has the slots it needs. `adaptive`: it runs with the slots there are, and grows and shrinks with them.",
+    "`default`: a job runs when it has the slots it needs. `adaptive`, with the slots there are, is refused: it is not there yet.",
 )
 .cluster();
