@@ -56,3 +56,57 @@ pub fn tallies(env: &Environment, options: Tallies) -> weir::Result<()> {
     totals.uid("totals").map(|(key, count)| format!("{key} {count}")).write_text(options.totals).uid("totals-out");
     Ok(())
 }
+
+#[derive(weir::Args)]
+pub struct Remembers {
+    /// Records
+    #[arg(long, default_value_t = 600_000)]
+    count: u64,
+    /// Records per second
+    #[arg(long, default_value_t = 200_000.0)]
+    rate: f64,
+    /// Keys; each has a state of a hundred bytes
+    #[arg(long, default_value_t = 100_000)]
+    keys: u64,
+    /// Where the totals go: a line for each key, with how many of it there were
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// Counts, and pads the count to a hundred digits, so that the size of the state is known.
+#[derive(Clone, Default)]
+struct Padded {
+    digits: ValueState<String>,
+}
+
+impl Padded {
+    fn count(digits: Option<&String>) -> u64 {
+        digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl KeyedProcessFunction<u64, u64> for Padded {
+    type Out = String;
+
+    fn declare(&mut self, states: &mut StateDeclarer<'_>) {
+        self.digits = states.value("digits");
+    }
+
+    fn process(&mut self, _record: u64, context: &mut KeyedContext<u64, String>) {
+        let count = Padded::count(self.digits.get(context)) + 1;
+        self.digits.set(context, format!("{count:0>100}"));
+    }
+
+    fn end_of_key(&mut self, context: &mut KeyedContext<u64, String>) {
+        let line = format!("{} {}", context.key(), Padded::count(self.digits.get(context)));
+        context.emit(line);
+    }
+}
+
+/// Keeps a hundred bytes for each key and, at the end, says how many records it had.
+pub fn remembers(env: &Environment, options: Remembers) -> weir::Result<()> {
+    let keys = options.keys;
+    let numbers = env.source(GeneratorSource::new(|n| n).records(options.count).rate(options.rate)).name("numbers");
+    numbers.key_by(move |n| n % keys).process(Padded::default()).uid("padded").write_text(options.out).uid("out");
+    Ok(())
+}

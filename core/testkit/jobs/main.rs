@@ -17,7 +17,7 @@ use allocating::{giant, hoards};
 use blocking::{blocks, slow, waits};
 use clustered::{all_to_all, fails_at_first, idles, lasts, regions, ticks};
 use deadly::{crashes, floods_stdout, forks, ignores_cancel};
-use exactly_once::tallies;
+use exactly_once::{remembers, tallies};
 use exchanges::exchanges;
 use operators::operators;
 use own_source::own_source;
@@ -56,6 +56,7 @@ weir::main!(
     regions,
     fails_at_first,
     tallies,
+    remembers,
     blocks,
     slow,
     waits,

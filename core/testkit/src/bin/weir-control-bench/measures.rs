@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -40,13 +41,14 @@ impl Size {
 type Measure = fn(&Programs, &Size) -> anyhow::Result<Vec<Row>>;
 
 /// All measures, by the name that `--only` takes.
-pub(crate) const MEASURES: [(&str, Measure); 8] = [
+pub(crate) const MEASURES: [(&str, Measure); 9] = [
     ("cluster-start", cluster_start),
     ("submit", submit),
     ("run-command", run_command),
     ("memory", memory),
     ("tasks", tasks),
     ("recovery", recovery),
+    ("recovery-state", recovery_with_state),
     ("taskmanagers", task_managers),
     ("scale", scale),
 ];
@@ -185,36 +187,93 @@ fn recovery(programs: &Programs, size: &Size) -> anyhow::Result<Vec<Row>> {
     ])
 }
 
+const RESTARTS: (&str, &str) = ("restart-strategy.type", "exponential-delay");
+const TWO_SUBTASKS: (&str, &str) = ("parallelism.default", "2");
+
 fn recover(programs: &Programs) -> anyhow::Result<f64> {
-    const STRATEGY: (&str, &str) = ("restart-strategy.type", "exponential-delay");
     let mut cluster = Cluster::with(programs, 3, 1)?;
     let artifact = cluster.upload()?;
     let out = cluster.path("out");
     let out_text = out.display().to_string();
-    let words = ["--seconds", "2", "--out", &out_text];
-    let job = cluster.run(&artifact, "lasts", &words, &[STRATEGY, ("parallelism.default", "2")])?;
+    let job = cluster.run(&artifact, "lasts", &["--seconds", "2", "--out", &out_text], &[RESTARTS, TWO_SUBTASKS])?;
     cluster.wait_for_tasks(&job, 4)?;
     std::thread::sleep(Duration::from_millis(300));
-    let used = tasks_of(&mut cluster, &job)?;
+    let took = kill_and_wait(&mut cluster, &job)?;
+    cluster.wait_for_end(&job, "FINISHED")?;
+    let lines = lines_once(&out)?;
+    ensure!(lines.len() == 2000, "{} records were written, not 2000", lines.len());
+    Ok(took.as_secs_f64())
+}
+
+/// The same with keyed state of 100 000 × 100 bytes and checkpoints, from the last of which it goes on: a task runs when it has its
+/// state again. Every record is counted once.
+fn recovery_with_state(programs: &Programs, size: &Size) -> anyhow::Result<Vec<Row>> {
+    let runs = (0..size.repetitions).map(|_| recover_with_state(programs)).collect::<anyhow::Result<Vec<_>>>()?;
+    let times: Vec<f64> = runs.iter().map(|run| run.0).collect();
+    Ok(vec![
+        Row::new("control.recovery-state", median(times.clone()), "s"),
+        Row::new("control.recovery-state-best", least(&times), "s"),
+        Row::new("control.recovery-state-size", median(runs.iter().map(|run| run.1).collect()), "MiB"),
+    ])
+}
+
+/// Seconds until all tasks run again, and mebibytes of the last checkpoint before.
+fn recover_with_state(programs: &Programs) -> anyhow::Result<(f64, f64)> {
+    const KEYS: u64 = 100_000;
+    const RECORDS_PER_KEY: u64 = 6;
+    const BYTES: u64 = KEYS * 100;
+    let mut cluster = Cluster::with(programs, 3, 1)?;
+    let artifact = cluster.upload()?;
+    let out = cluster.path("out");
+    let (out_text, keys) = (out.display().to_string(), KEYS.to_string());
+    let count = (KEYS * RECORDS_PER_KEY).to_string();
+    let folder = format!("file://{}", cluster.path("checkpoints").display());
+    let checkpoints = [("execution.checkpointing.dir", &*folder), ("execution.checkpointing.interval", "500 ms")];
+    let options = [RESTARTS, TWO_SUBTASKS, checkpoints[0], checkpoints[1]];
+    let arguments = ["--keys", &keys, "--count", &count, "--rate", "200000", "--out", &out_text];
+    let job = cluster.run(&artifact, "remembers", &arguments, &options)?;
+    let bytes = wait_for("a checkpoint with the state of all keys", || {
+        let checkpoints = cluster.http.get(&format!("/jobs/{job}/checkpoints"))?;
+        let bytes = checkpoints["latest"]["completed"]["state_size"].as_u64();
+        Ok(bytes.filter(|&bytes| bytes >= BYTES))
+    })?;
+    let took = kill_and_wait(&mut cluster, &job)?;
+    cluster.wait_for_end(&job, "FINISHED")?;
+    let lines = lines_once(&out)?;
+    let of_all = |line: &String| line.ends_with(&format!(" {RECORDS_PER_KEY}"));
+    ensure!(lines.len() as u64 == KEYS, "{} keys were written, not {KEYS}", lines.len());
+    ensure!(
+        lines.iter().all(of_all),
+        "a record was lost or counted twice: {:?}",
+        lines.iter().find(|line| !of_all(line))
+    );
+    Ok((took.as_secs_f64(), mebibytes(bytes)))
+}
+
+/// Kills a TaskManager that runs tasks of the job. How long it takes until all of them run again.
+fn kill_and_wait(cluster: &mut Cluster, job: &str) -> anyhow::Result<Duration> {
+    let used = tasks_of(cluster, job)?;
     let victim = used.first().context("no task has a TaskManager")?.task_manager.clone();
     let process = cluster.task_managers.iter_mut().find(|(id, _)| *id == victim).context("it was not started here")?;
     let begun = Instant::now();
     process.1.kill()?;
     wait_for("all tasks to run again", || {
-        let tasks = tasks_of(&mut cluster, &job)?;
+        let tasks = tasks_of(cluster, job)?;
         Ok(tasks.iter().all(|task| task.attempt > 0 && task.status == "RUNNING").then_some(()))
     })?;
-    let took = begun.elapsed();
-    cluster.wait_for_end(&job, "FINISHED")?;
+    Ok(begun.elapsed())
+}
+
+/// The lines of all files of a folder, of which no two are equal.
+fn lines_once(folder: &Path) -> anyhow::Result<BTreeSet<String>> {
     let mut lines = BTreeSet::new();
-    for file in fs::read_dir(&out)? {
+    for file in fs::read_dir(folder)? {
         let text = fs::read_to_string(file?.path())?;
         for line in text.lines() {
             ensure!(lines.insert(line.to_owned()), "{line:?} was written twice");
         }
     }
-    ensure!(lines.len() == 2000, "{} records were written, not 2000", lines.len());
-    Ok(took.as_secs_f64())
+    Ok(lines)
 }
 
 struct Task {

@@ -38,7 +38,7 @@ const fn at_least(measure: &'static str, must: f64, aim: f64) -> Goal {
 }
 
 /// In the units of the rows.
-const GOALS: [Goal; 11] = [
+const GOALS: [Goal; 12] = [
     at_most("control.cluster-start", 0.25, 0.1),
     at_most("control.submit-to-running", 30.0, 10.0),
     at_most("control.run-command", 90.0, 30.0),
@@ -47,6 +47,7 @@ const GOALS: [Goal; 11] = [
     at_least("control.tasks-to-running", 2700.0, 10_000.0),
     at_least("control.tasks-to-running-all-to-all", 2700.0, 10_000.0),
     at_most("control.recovery", 0.7, 0.15),
+    at_most("control.recovery-state", 0.7, 0.15),
     at_least("control.taskmanagers", 325.0, 1000.0),
     at_most("scale.deploy", 3.0, 1.0),
     at_most("scale.jobmanager-memory-running", 200.0, 50.0),
