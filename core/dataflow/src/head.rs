@@ -14,7 +14,7 @@ use crate::element::{Barrier, Control, Element, EncodedBatch, EventTime};
 use crate::failure::{FailureKind, OperatorGuard, TaskError};
 use crate::gate::{GateAction, GateState};
 use crate::in_flight::{Overtaken, damaged};
-use crate::operator::{Chain, CoOperator, Collector, Flush, OperatorContext, Pulse, Stage};
+use crate::operator::{Chain, CoOperator, Collector, Flush, OperatorContext, PREPARED, Pulse, Stage};
 use crate::plan::TaskContext;
 use crate::record::{Decoder, Record};
 use crate::snapshot::{Progress, Released, SnapshotBuilder, TaskCheckpoints, end_of_time};
@@ -370,7 +370,7 @@ impl<T: Record> Chain for Input<T> {
                 }
                 GateEvent::Action(action) => pass_on(action, &mut down),
                 event => {
-                    feed(event, &mut gate, &mut pulse, &mut down, D::push, D::flush)?;
+                    feed(event, &mut gate, &mut pulse, &mut down, D::prepare, D::push, D::flush)?;
                     pulse.on_batch(|why| down.flush(why));
                     checkpoints.timers(&mut down);
                     checkpoints.work(&mut down);
@@ -380,13 +380,14 @@ impl<T: Record> Chain for Input<T> {
     }
 }
 
-/// Feeds the records of a batch to `push`, counts them and gives the batch back.
+/// Feeds the records of a batch to `push`, some at a time to `prepare` before, counts them and gives the batch back.
 #[inline(always)]
 fn feed<T: Record, S>(
     event: GateEvent<T>,
     gate: &mut Gate<T>,
     pulse: &mut Pulse,
     stage: &mut S,
+    prepare: impl Fn(&mut S, &[T]),
     push: impl Fn(&mut S, T),
     flush: impl Fn(&mut S, Flush),
 ) -> Result<(), TaskError> {
@@ -396,6 +397,7 @@ fn feed<T: Record, S>(
             // In blocks, so that the loop over cheap records does nothing else.
             while records.len() > 0 {
                 let block = pulse.until_look().min(records.len() as u64);
+                prepare(stage, &records.as_slice()[..block as usize]);
                 for record in records.by_ref().take(block as usize) {
                     push(stage, record);
                 }
@@ -410,12 +412,12 @@ fn feed<T: Record, S>(
         }
         GateEvent::Encoded(batch) => {
             let mut decoder = Decoder::new(&batch.bytes);
-            let mut left = batch.records;
+            let (mut left, mut records) = (batch.records, Vec::with_capacity(PREPARED));
             while left > 0 {
                 let block = pulse.until_look().min(u64::from(left));
-                for _ in 0..block {
-                    push(stage, T::decode(&mut decoder).map_err(damaged)?);
-                }
+                T::decode_batch(&mut decoder, block as usize, &mut records).map_err(damaged)?;
+                prepare(stage, &records);
+                records.drain(..).for_each(|record| push(stage, record));
                 left -= block as u32;
                 pulse.task().metrics().add_records_in(block);
                 pulse.on_records(block, |why| flush(stage, why));
@@ -683,7 +685,7 @@ where
                 let push = |stage: &mut CoStage<A, B, Op, D>, record| {
                     stage.guarded(|op, down| push(op, record, down));
                 };
-                feed(event, gate, pulse, stage, push, Stage::flush)?;
+                feed(event, gate, pulse, stage, |_, _| (), push, Stage::flush)?;
             }
         }
         Ok(if self.both.is_ended() { Fed::Ended } else { Fed::Something })

@@ -57,8 +57,17 @@ pub enum Flush {
     Timeout,
 }
 
+/// Records that are prepared for together at most: as many as are processed between two looks at whether the task is cancelled. Enough that
+/// memory answers many requests at once, and few enough that what it answers stays in the first cache until it is used.
+pub(crate) const PREPARED: usize = 64;
+
 /// Everything behind a point of a chain.
 pub trait Stage<T>: Collector<T> + 'static {
+    /// Records that will be pushed next, in this order: see [`Operator::prepare`].
+    #[inline(always)]
+    fn prepare(&mut self, records: &[T]) {
+        let _ = records;
+    }
     /// Prepares for the first record; called once, on the task's thread, downstream first.
     fn open(&mut self, task: &TaskContext) -> Result<(), TaskError>;
     /// Takes a watermark, a change of idleness or the end; ordered with the records.
@@ -97,6 +106,13 @@ pub trait Operator<In>: Clone + Send + 'static {
     fn open(&mut self, task: &OperatorContext<'_>) -> Result<(), TaskError> {
         let _ = task;
         Ok(())
+    }
+
+    /// Records that will come next, in this order; a few dozen. Called only at the head of a chain behind an exchange, and must
+    /// have no effect: it is there to ask for memory that the records will need, so that they do not wait for it one after the other.
+    #[inline(always)]
+    fn prepare(&mut self, records: &[In]) {
+        let _ = records;
     }
 
     /// Takes one record and emits any number.
@@ -333,6 +349,11 @@ impl<Op, D> OpStage<Op, D> {
 }
 
 impl<In: 'static, Op: Operator<In>, D: Stage<Op::Out>> Stage<In> for OpStage<Op, D> {
+    #[inline(always)]
+    fn prepare(&mut self, records: &[In]) {
+        self.guarded(|op, _| op.prepare(records));
+    }
+
     fn open(&mut self, task: &TaskContext) -> Result<(), TaskError> {
         let node = self.node;
         // Downstream first: an operator may already emit when it opens.
@@ -572,7 +593,7 @@ impl Pulse {
     /// Looks between which more time passes come more often.
     const SELDOM: Duration = Duration::from_millis(1);
     /// A task whose function turns slow all of a sudden still notices that it is cancelled within this many records …
-    const LONGEST_STRIDE: u64 = 64;
+    const LONGEST_STRIDE: u64 = PREPARED as u64;
     /// … and that a flush is due within this many times as many.
     const MOST_LOOKS: u32 = 16;
 

@@ -317,6 +317,11 @@ where
     }
 
     #[inline(always)]
+    fn prepare(&mut self, records: &[(K, A::Accumulator)]) {
+        self.states.prepare(records.iter().map(|(key, _)| key));
+    }
+
+    #[inline(always)]
     fn process<C: Collector<M::Out>>(&mut self, (key, part): (K, A::Accumulator), out: &mut C) {
         let MergeOperator { aggregator, states, accumulator, .. } = self;
         states.enter(key);

@@ -145,6 +145,12 @@ impl<K: Record + Eq + Hash, Out> KeyedContext<K, Out> {
         Ok(())
     }
 
+    /// Asks for the states of keys whose records come next.
+    #[inline(always)]
+    pub(super) fn prepare(&mut self, keys: impl Iterator<Item = K>) {
+        self.states.prepare(keys);
+    }
+
     /// Runs `f` for a record with this key.
     #[inline(always)]
     pub(super) fn with_key<C: Collector<Out>>(&mut self, key: K, out: &mut C, f: impl FnOnce(&mut Self)) {
@@ -321,6 +327,11 @@ where
         self.context.open(context, |states| self.function.declare(states))?;
         self.function.open(&mut self.context);
         Ok(())
+    }
+
+    #[inline(always)]
+    fn prepare(&mut self, records: &[In]) {
+        self.context.prepare(records.iter().map(&mut self.key_of));
     }
 
     #[inline(always)]

@@ -1,6 +1,5 @@
 //! What states an operator has.
 
-use std::any::TypeId;
 use std::hash::Hash;
 
 use weir_checkpoint::{Column, StateKind, TableDeclaration};
@@ -8,6 +7,7 @@ use weir_checkpoint::{Column, StateKind, TableDeclaration};
 use super::cells::{Cells, TypedCells};
 use super::content::{Content, StateMap, Timed, TimedList, TimedMap};
 use super::handles::{AggregatingState, ListState, MapState, ReducingState, ValueState};
+use super::rows::CellType;
 use super::ttl::StateTtl;
 use crate::operators::Aggregator;
 use crate::record::{Record, Schema, SchemaBuilder};
@@ -21,8 +21,8 @@ pub(crate) struct DeclaredColumn {
     /// Of the times of use, which are a column of their own in snapshots.
     pub(super) times: Option<Schema>,
     pub(super) ttl: Option<StateTtl>,
-    pub(super) content: TypeId,
-    pub(super) make: fn() -> Box<dyn Cells>,
+    pub(super) cell: CellType,
+    pub(super) cells: &'static dyn Cells,
 }
 
 impl DeclaredColumn {
@@ -55,8 +55,8 @@ impl Declared {
             schema: C::values_schema(&mut SchemaBuilder::new()),
             times: C::times_schema(),
             ttl,
-            content: TypeId::of::<C>(),
-            make: || Box::new(TypedCells::<C>::new()),
+            cell: CellType::of::<C>(),
+            cells: TypedCells::<C>::ERASED,
         });
         (self.columns.len() - 1) as u32
     }

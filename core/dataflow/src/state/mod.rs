@@ -12,8 +12,11 @@ mod cells;
 mod content;
 mod declare;
 mod handles;
+mod index;
 mod keyed;
+mod memory;
 mod restore;
+mod rows;
 mod snapshot;
 mod table;
 #[cfg(test)]

@@ -19,7 +19,7 @@ struct RestoredColumn {
     values: usize,
     times: Option<usize>,
     /// The declared column.
-    column: usize,
+    column: u32,
     conversion: Conversion,
 }
 
@@ -57,7 +57,8 @@ impl<K: Record + Eq + Hash> KeyedStates<K> {
         }
         let find = |name: &str| table.columns.iter().position(|written| written.name == *name);
         let mut restored = Vec::new();
-        for (number, DeclaredColumn { name, kind, schema, .. }) in self.declared.columns.iter().enumerate() {
+        for (number, declared) in (0..).zip(&self.declared.columns) {
+            let DeclaredColumn { name, kind, schema, .. } = declared;
             let Some(values) = find(name) else { continue };
             let written = &table.columns[values];
             if written.kind != *kind {
@@ -68,7 +69,7 @@ impl<K: Record + Eq + Hash> KeyedStates<K> {
                 )));
             }
             let conversion = Conversion::between(&written.schema, schema, name)?;
-            let times = find(&self.declared.columns[number].times_name());
+            let times = find(&declared.times_name());
             restored.push(RestoredColumn { values, times, column: number, conversion });
         }
         Ok(restored)
@@ -99,8 +100,9 @@ impl<K: Record + Eq + Hash> KeyedStates<K> {
                 let Some(values) = entries[*values] else { continue };
                 let times = times.and_then(|times| entries[times]);
                 let values = conversion.bytes(values, &mut converted)?;
-                let cells = &mut self.tables[table as usize].columns[*column];
-                cells.restore(slot as usize, values, times, now).map_err(unreadable)?;
+                let cell = self.tables[table as usize].rows.cell_mut(*column, slot);
+                let cells = self.declared.columns[*column as usize].cells;
+                cells.restore(cell, values, times, now).map_err(unreadable)?;
             }
             self.leave();
         }

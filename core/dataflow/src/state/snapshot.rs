@@ -1,8 +1,9 @@
 //! Snapshots of tables while they go on changing.
 
 use super::declare::DeclaredColumn;
+use super::index::Slot;
 use super::keyed::{KeyedStates, TABLE};
-use super::table::{GroupTable, Slot};
+use super::table::GroupTable;
 use crate::element::EventTime;
 use crate::record::Record;
 use crate::snapshot::{OperatorSnapshotter, TableId, schema_of};
@@ -59,12 +60,13 @@ impl GroupSnapshot {
 impl<K: Record> GroupTable<K> {
     /// Writes a row to the snapshot as it is, unless it is written.
     fn write_row(&mut self, columns: &[DeclaredColumn], slot: Slot) {
-        let GroupTable { keys, columns: cells, snapshot, .. } = self;
+        let GroupTable { rows, snapshot, .. } = self;
         let Some(snapshot) = snapshot else { return };
         if !snapshot.mark(slot) {
             return;
         }
-        let Some(key) = &keys[slot as usize] else { return };
+        let row = rows.row(slot);
+        let Some(key) = row.key() else { return };
         let start = snapshot.bytes.len();
         let out = &mut snapshot.bytes;
         out.extend_from_slice(&[0; 4]);
@@ -72,8 +74,8 @@ impl<K: Record> GroupTable<K> {
         let length = u32::try_from(out.len() - start - 4).expect("a key has at most u32::MAX bytes");
         out[start..start + 4].copy_from_slice(&length.to_le_bytes());
         let mut live = false;
-        for (column, cells) in columns.iter().zip(cells) {
-            live |= cells.encode(slot as usize, column.deadline(snapshot.began), out);
+        for (number, column) in (0..).zip(columns) {
+            live |= column.cells.encode(row.cell(number), column.deadline(snapshot.began), out);
         }
         if live {
             snapshot.rows += 1;
@@ -112,7 +114,7 @@ impl<K: Record> KeyedStates<K> {
     /// Begins a snapshot of everything as it is now.
     pub(super) fn begin(&mut self, now: EventTime, of: Option<(u64, TableId)>) {
         for table in &mut self.tables {
-            let slots = table.keys.len() as Slot;
+            let slots = table.rows.len();
             table.snapshot = (table.len() > 0).then(|| Box::new(GroupSnapshot::new(slots, now)));
         }
         self.run = Some(TableRun { group: 0, of });

@@ -60,7 +60,7 @@ impl<K: Record + Eq + std::hash::Hash> KeyedStates<K> {
     }
 
     fn slots(&self) -> usize {
-        self.tables.iter().map(|table| table.keys.len()).sum()
+        self.tables.iter().map(|table| table.rows.len() as usize).sum()
     }
 }
 
