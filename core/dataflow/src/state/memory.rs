@@ -29,7 +29,8 @@ impl Chunk {
     fn new(size: usize, align: usize) -> Chunk {
         let huge = size >= HUGE;
         let (size, align) = if huge { (size.next_multiple_of(HUGE), align.max(HUGE)) } else { (size, align) };
-        let layout = Layout::from_size_align(size, align).expect("a block of rows is much smaller than the address space");
+        let layout =
+            Layout::from_size_align(size, align).expect("a block of rows is much smaller than the address space");
         // SAFETY: the size is not zero: blocks have rows, and rows have keys.
         let Some(start) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
         if huge {
@@ -81,7 +82,8 @@ impl Arena {
         let chunk = match fits {
             Some(chunk) => chunk.clone(),
             None => {
-                let wanted = if self.total < HUGE { self.total.max(FIRST) } else { (self.total / 8).clamp(HUGE, LARGEST) };
+                let wanted =
+                    if self.total < HUGE { self.total.max(FIRST) } else { (self.total / 8).clamp(HUGE, LARGEST) };
                 let chunk = Arc::new(Chunk::new(wanted.max(layout.size()), layout.align()));
                 self.total += chunk.layout.size();
                 self.used = 0;
