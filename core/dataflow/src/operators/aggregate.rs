@@ -33,6 +33,12 @@ pub trait Aggregator<In>: Clone + Send + 'static {
     fn add(&mut self, accumulator: &mut Self::Accumulator, record: In);
     /// Folds another part in.
     fn combine(&mut self, accumulator: &mut Self::Accumulator, other: Self::Accumulator);
+    /// Takes a part out again that was folded in, and says so with `true`: then windows that overlap need not fold the panes they share
+    /// anew. Only for what can be taken out exactly, in any order, as counts can; otherwise, as by default, nothing changes.
+    fn subtract(&mut self, accumulator: &mut Self::Accumulator, part: &Self::Accumulator) -> bool {
+        let _ = (accumulator, part);
+        false
+    }
     /// The result as of now.
     fn result(&mut self, accumulator: &Self::Accumulator) -> Self::Out;
 }

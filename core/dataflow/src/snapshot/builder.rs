@@ -46,6 +46,12 @@ pub struct TableId {
     table: usize,
 }
 
+#[cfg(test)]
+impl TableId {
+    /// For snapshots without a builder.
+    pub(crate) const FIRST: TableId = TableId { operator: 0, table: 0 };
+}
+
 /// Bytes that wait for the writer beyond which no more rows are handed over unless they are about to change.
 const WRITER_BACKLOG: usize = 16 * 1024 * 1024;
 
@@ -237,7 +243,7 @@ impl OperatorSnapshotter<'_> {
         TableId { operator, table: tables.len() - 1 }
     }
 
-    /// Hands over all rows of a key group, encoded as [`TableSnapshot`] says. Each group once, in any order.
+    /// Hands over rows of a key group, encoded as [`TableSnapshot`] says: in any order, and in several parts if they are many.
     pub fn write_group(&mut self, table: TableId, group: u32, rows: u64, bytes: Vec<u8>) {
         let TableId { operator, table } = table;
         if rows > 0 {

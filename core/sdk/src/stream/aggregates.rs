@@ -30,6 +30,11 @@ impl<T: 'static> Aggregator<T> for Count {
     fn combine(&mut self, count: &mut u64, other: u64) {
         *count += other;
     }
+    #[inline(always)]
+    fn subtract(&mut self, count: &mut u64, part: &u64) -> bool {
+        *count -= part;
+        true
+    }
     fn result(&mut self, count: &u64) -> u64 {
         *count
     }

@@ -7,25 +7,54 @@ use std::ops::Bound;
 use hashbrown::DefaultHashBuilder;
 
 use super::kind::Grid;
-use super::state::{Passed, Row, Rows, Run};
-use super::table::{Kept, Table};
+use super::handover::{Budget, Handover};
+use super::slots::{Held, Slots};
+use super::state::{Passed, Row, Run};
 use super::{TimeWindow, Trigger, WindowLogic};
 use crate::element::EventTime;
 use crate::operator::Collector;
 use crate::record::Record;
+
+/// What a window has of a key.
+#[derive(Debug)]
+struct Kept<A> {
+    accumulator: A,
+    /// Parts since it last fired.
+    pending: u64,
+}
+
+impl<K: Record, A: Record> Held<K> for Kept<A> {
+    type Of = TimeWindow;
+
+    fn rows(&self, key: &K, of: TimeWindow, snapshot: &mut Handover<K>) {
+        snapshot.row(key, (of.start, of.end), self.pending, &self.accumulator);
+    }
+}
+
+/// Emptied tables that are kept for windows to come.
+const SPARE: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct GridWindows<K, A> {
     /// None for the one window for all time.
     grid: Option<Grid>,
     /// By their beginnings.
-    windows: BTreeMap<EventTime, Table<K, Kept<A>>>,
+    windows: BTreeMap<EventTime, Slots<K, Kept<A>>>,
+    spare: Vec<Slots<K, Kept<A>>>,
+    /// Windows before it are handed over, of the snapshot under way.
+    handed_over: EventTime,
     hasher: DefaultHashBuilder,
 }
 
 impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
     pub(super) fn new(grid: Option<Grid>) -> Self {
-        GridWindows { grid, windows: BTreeMap::new(), hasher: DefaultHashBuilder::default() }
+        GridWindows {
+            grid,
+            windows: BTreeMap::new(),
+            spare: Vec::new(),
+            handed_over: EventTime::MIN,
+            hasher: DefaultHashBuilder::default(),
+        }
     }
 
     fn window(&self, start: EventTime) -> TimeWindow {
@@ -53,7 +82,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
         passed.is_over(key, self.window(start).last().saturating_add(lateness))
     }
 
-    pub(super) fn add<In, L, C>(&mut self, key: K, time: EventTime, part: A, run: &mut Run<'_, L>, out: &mut C)
+    pub(super) fn add<In, L, C>(&mut self, key: K, time: EventTime, part: A, run: &mut Run<'_, K, L>, out: &mut C)
     where
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
@@ -67,7 +96,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
         self.add_to(start, key, part, run, out);
     }
 
-    fn add_to<In, L, C>(&mut self, start: EventTime, key: K, part: A, run: &mut Run<'_, L>, out: &mut C)
+    fn add_to<In, L, C>(&mut self, start: EventTime, key: K, part: A, run: &mut Run<'_, K, L>, out: &mut C)
     where
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
@@ -78,34 +107,45 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
             return;
         }
         let over = run.options.trigger.fires_at_end() && run.passed.is_over(&key, last);
-        let table = self.windows.entry(start).or_default();
-        let first = |key: &mut K, mut accumulator: A| {
-            key.detach();
+        let Run { logic, options, snapshot, .. } = run;
+        let spare = &mut self.spare;
+        let table = self.windows.entry(start).or_insert_with(|| Self::table(spare, snapshot));
+        let mut part = Some(part);
+        let slot = table.enter(&self.hasher, key, snapshot, |_| {
+            let mut accumulator = part.take().expect("it is only taken here");
             accumulator.detach();
             Kept { accumulator, pending: 1 }
-        };
-        let logic = &mut *run.logic;
-        let (key, kept) = table.upsert(&self.hasher, key, part, first, |kept, part| {
+        });
+        if let Some(part) = part {
+            table.preserve(slot, window, snapshot);
+            let (_, kept) = table.get_mut(slot);
             logic.combine(&mut kept.accumulator, part);
             kept.pending += 1;
-        });
-        let full = matches!(run.options.trigger, Trigger::Count(count) if kept.pending >= count);
+        }
+        let (key, kept) = table.get_mut(slot);
+        let full = matches!(options.trigger, Trigger::Count(count) if kept.pending >= count);
         if !over && !full {
             return;
         }
         kept.pending = 0;
-        run.logic.emit(key, window, &kept.accumulator, out);
-        if run.options.purging {
-            let key = key.clone();
-            table.remove(&self.hasher, &key);
+        logic.emit(key, window, &kept.accumulator, out);
+        if options.purging {
+            table.remove(slot, &self.hasher, window, snapshot);
             if table.is_empty() {
                 self.windows.remove(&start);
             }
         }
     }
 
+    /// A table without anything.
+    fn table(spare: &mut Vec<Slots<K, Kept<A>>>, snapshot: &Handover<K>) -> Slots<K, Kept<A>> {
+        let Some(mut table) = spare.pop() else { return Slots::new(snapshot) };
+        table.begin_anew(snapshot);
+        table
+    }
+
     /// Time advanced from `run.passed` to `to`: fires what is over and drops what is no longer kept.
-    pub(super) fn advance<In, L, C>(&mut self, to: EventTime, run: &mut Run<'_, L>, out: &mut C)
+    pub(super) fn advance<In, L, C>(&mut self, to: EventTime, run: &mut Run<'_, K, L>, out: &mut C)
     where
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
@@ -122,7 +162,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
     }
 
     /// Fires the windows that are over since the last time and are kept for late records.
-    fn fire_over<In, L, C>(&mut self, to: EventTime, run: &mut Run<'_, L>, out: &mut C)
+    fn fire_over<In, L, C>(&mut self, to: EventTime, run: &mut Run<'_, K, L>, out: &mut C)
     where
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
@@ -144,13 +184,15 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
         for (&start, table) in self.windows.range_mut(range) {
             let end = grid.map_or(EventTime::MAX, |grid| start.saturating_add(grid.size));
             let window = TimeWindow { start, end };
-            for (key, kept) in table.iter_mut() {
-                if !run.passed.is_over(key, window.last()) {
+            let Run { logic, passed, options, snapshot } = run;
+            table.retain(&self.hasher, window, snapshot, |key, kept| {
+                if !passed.is_over(key, window.last()) {
                     kept.pending = 0;
-                    run.logic.emit(key, window, &kept.accumulator, out);
+                    logic.emit(key, window, &kept.accumulator, out);
                 }
-            }
-            if run.options.purging {
+                !options.purging
+            });
+            if options.purging {
                 emptied.push(start);
             }
         }
@@ -158,7 +200,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
     }
 
     /// Drops the windows that are no longer kept, and fires them if they have not been.
-    fn drop_over<In, L, C>(&mut self, to: EventTime, run: &mut Run<'_, L>, out: &mut C)
+    fn drop_over<In, L, C>(&mut self, to: EventTime, run: &mut Run<'_, K, L>, out: &mut C)
     where
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
@@ -172,18 +214,19 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
                 return;
             }
             let mut table = entry.remove();
-            if fires {
-                for (key, kept) in table.drain() {
-                    if !run.passed.is_over(&key, window.last()) {
-                        run.logic.emit(&key, window, &kept.accumulator, out);
-                    }
+            for (key, kept) in table.drain(window, run.snapshot) {
+                if fires && !run.passed.is_over(&key, window.last()) {
+                    run.logic.emit(&key, window, &kept.accumulator, out);
                 }
+            }
+            if self.spare.len() < SPARE {
+                self.spare.push(table);
             }
         }
     }
 
     /// Fires the keys that have something new.
-    fn fire_changed<In, L, C>(&mut self, run: &mut Run<'_, L>, out: &mut C)
+    fn fire_changed<In, L, C>(&mut self, run: &mut Run<'_, K, L>, out: &mut C)
     where
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
@@ -192,14 +235,14 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
         for (&start, table) in &mut self.windows {
             let end = grid.map_or(EventTime::MAX, |grid| start.saturating_add(grid.size));
             let window = TimeWindow { start, end };
-            let purging = run.options.purging;
-            table.retain(|(key, kept)| {
+            let Run { logic, options, snapshot, .. } = run;
+            table.retain(&self.hasher, window, snapshot, |key, kept| {
                 let fires = kept.pending > 0;
                 if fires {
                     kept.pending = 0;
-                    run.logic.emit(key, window, &kept.accumulator, out);
+                    logic.emit(key, window, &kept.accumulator, out);
                 }
-                !(fires && purging)
+                !(fires && options.purging)
             });
         }
         self.windows.retain(|_, table| !table.is_empty());
@@ -210,19 +253,28 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
         self.windows.keys().next().map_or(EventTime::MAX, |start| self.window(*start).last())
     }
 
-    pub(super) fn rows(&self, rows: &mut Rows<K>) {
-        for (&start, table) in &self.windows {
-            let TimeWindow { start, end } = self.window(start);
-            for (key, kept) in table.iter() {
-                rows.add(key, start, end, kept.pending, &kept.accumulator);
-            }
-        }
+    /// A snapshot of everything as it is now begins.
+    pub(super) fn begin(&mut self) {
+        self.handed_over = EventTime::MIN;
     }
 
-    pub(super) fn restore(&mut self, row: Row<K, A>) {
+    /// Hands over some more rows. Whether those were all.
+    pub(super) fn step(&mut self, snapshot: &mut Handover<K>, budget: &mut Budget) -> bool {
+        let grid = self.grid;
+        for (&start, table) in self.windows.range_mut(self.handed_over..) {
+            let window = grid.map_or(TimeWindow::GLOBAL, |grid| TimeWindow { start, end: start.saturating_add(grid.size) });
+            self.handed_over = start;
+            if !budget.lasts(snapshot) || !table.step(window, snapshot, budget) {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(super) fn restore(&mut self, row: Row<K, A>, snapshot: &Handover<K>) {
         let Row { key, start, pending, accumulator, .. } = row;
         let kept = Kept { accumulator, pending };
-        let table = self.windows.entry(start).or_default();
-        table.upsert(&self.hasher, key, kept, |_, kept| kept, |old, kept| *old = kept);
+        let table = self.windows.entry(start).or_insert_with(|| Slots::new(snapshot));
+        table.enter(&self.hasher, key, snapshot, |_| kept);
     }
 }

@@ -123,6 +123,14 @@ where
         self.table.snapshot(snapshot);
     }
 
+    fn snapshot_step(&mut self, snapshot: &mut OperatorSnapshotter<'_>) -> bool {
+        self.table.snapshot_step(snapshot)
+    }
+
+    fn checkpoint_ended(&mut self, checkpoint: u64, _completed: bool) {
+        self.table.checkpoint_ended(checkpoint);
+    }
+
     fn side_outputs(&mut self) -> Option<&mut SideOutputs> {
         Some(&mut self.sides)
     }

@@ -22,6 +22,11 @@ pub trait WindowLogic<K, In>: Clone + Send + 'static {
     fn add(&mut self, accumulator: &mut Self::Accumulator, record: In);
     /// Two parts together.
     fn combine(&mut self, accumulator: &mut Self::Accumulator, other: Self::Accumulator);
+    /// Takes a part out again, if that can be done. Whether it was; if not, nothing has changed.
+    fn subtract(&mut self, accumulator: &mut Self::Accumulator, part: &Self::Accumulator) -> bool {
+        let _ = (accumulator, part);
+        false
+    }
     /// Emits the result.
     fn emit<C: Collector<Self::Out>>(
         &mut self,
@@ -84,6 +89,10 @@ where
     fn combine(&mut self, accumulator: &mut A::Accumulator, other: A::Accumulator) {
         self.aggregator.combine(accumulator, other);
         accumulator.detach();
+    }
+    #[inline(always)]
+    fn subtract(&mut self, accumulator: &mut A::Accumulator, part: &A::Accumulator) -> bool {
+        self.aggregator.subtract(accumulator, part)
     }
     #[inline(always)]
     fn emit<C: Collector<M::Out>>(&mut self, key: &K, window: TimeWindow, accumulator: &A::Accumulator, out: &mut C) {

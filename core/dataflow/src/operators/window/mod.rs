@@ -5,13 +5,16 @@
 //! firing a window is one walk over a table and needs no timer per key.
 
 mod grid;
+mod handover;
 mod kind;
 mod late;
 mod logic;
 mod operator;
 mod part;
+mod queue;
 mod session;
 mod sliding;
+mod slots;
 mod state;
 mod table;
 mod time_window;

@@ -6,16 +6,17 @@ use std::marker::PhantomData;
 use weir_model::KeyGroups;
 
 use super::grid::GridWindows;
+use super::handover::{Budget, Handover};
 use super::session::SessionWindows;
 use super::sliding::SlidingWindows;
-use super::state::{self, Passed, Row, Rows, Run};
+use super::state::{self, Passed, Row, Run};
 use super::{WindowAssigner, WindowLogic, WindowOptions};
 use crate::declaration::OperatorState;
 use crate::element::EventTime;
 use crate::failure::TaskError;
 use crate::operator::{Collector, Flush, Operator, OperatorContext};
 use crate::record::Record;
-use crate::snapshot::{OperatorSnapshotter, millis_now};
+use crate::snapshot::{OperatorSnapshotter, TableId, millis_now};
 
 /// Windows of one kind.
 enum Windows<K, A> {
@@ -25,19 +26,30 @@ enum Windows<K, A> {
 }
 
 impl<K: Record + Clone + Eq + Hash, A: Record + Clone> Windows<K, A> {
-    fn restore(&mut self, row: Row<K, A>, passed: &Passed) {
-        match self {
-            Windows::Grid(windows) => windows.restore(row),
-            Windows::Sliding(windows) => windows.restore(row),
-            Windows::Session(windows) => windows.restore(row, passed),
+    fn new(options: &WindowOptions, snapshot: &Handover<K>) -> Self {
+        match options.assigner {
+            WindowAssigner::Grid(grid) if options.shares_panes() => {
+                Windows::Sliding(SlidingWindows::new(grid, snapshot))
+            }
+            WindowAssigner::Grid(grid) => Windows::Grid(GridWindows::new(Some(grid))),
+            WindowAssigner::Session { gap } => Windows::Session(SessionWindows::new(gap, snapshot)),
+            WindowAssigner::Global => Windows::Grid(GridWindows::new(None)),
         }
     }
 
-    fn rows(&self, lateness: i64, rows: &mut Rows<K>) {
+    fn restore(&mut self, row: Row<K, A>, lateness: i64, passed: &Passed, snapshot: &Handover<K>) {
         match self {
-            Windows::Grid(windows) => windows.rows(rows),
-            Windows::Sliding(windows) => windows.rows(lateness, rows),
-            Windows::Session(windows) => windows.rows(rows),
+            Windows::Grid(windows) => windows.restore(row, snapshot),
+            Windows::Sliding(windows) => windows.restore(row, lateness, snapshot),
+            Windows::Session(windows) => windows.restore(row, passed, snapshot),
+        }
+    }
+
+    fn step(&mut self, snapshot: &mut Handover<K>, budget: &mut Budget) -> bool {
+        match self {
+            Windows::Grid(windows) => windows.step(snapshot, budget),
+            Windows::Sliding(windows) => windows.step(snapshot, budget),
+            Windows::Session(windows) => windows.step(snapshot, budget),
         }
     }
 }
@@ -49,6 +61,7 @@ pub(super) struct WindowTable<In, K, L: WindowLogic<K, In>> {
     windows: Windows<K, L::Accumulator>,
     passed: Passed,
     groups: (KeyGroups, u32),
+    snapshot: Handover<K>,
     record: PhantomData<fn(In)>,
 }
 
@@ -58,20 +71,22 @@ where
     L: WindowLogic<K, In>,
 {
     pub(super) fn new(logic: L, options: WindowOptions) -> Self {
-        let windows = match options.assigner {
-            WindowAssigner::Grid(grid) if options.shares_panes() => Windows::Sliding(SlidingWindows::new(grid)),
-            WindowAssigner::Grid(grid) => Windows::Grid(GridWindows::new(Some(grid))),
-            WindowAssigner::Session { gap } => Windows::Session(SessionWindows::new(gap)),
-            WindowAssigner::Global => Windows::Grid(GridWindows::new(None)),
-        };
         let groups = (KeyGroups::new(1, 1), 0);
-        WindowTable { logic, options, windows, passed: Passed::NOTHING, groups, record: PhantomData }
+        let snapshot = Handover::new(groups.0);
+        let windows = Windows::new(&options, &snapshot);
+        WindowTable { logic, options, windows, passed: Passed::NOTHING, groups, snapshot, record: PhantomData }
     }
 
     pub(super) fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
-        self.groups = (context.key_groups(), context.task.subtask());
-        let WindowTable { windows, passed, .. } = self;
-        state::restore(context, passed, |row, passed| windows.restore(row, passed))
+        self.place((context.key_groups(), context.task.subtask()));
+        let WindowTable { windows, passed, options, snapshot, .. } = self;
+        state::restore(context, passed, |row, passed| windows.restore(row, options.lateness, passed, snapshot))
+    }
+
+    /// It keeps the keys of this subtask.
+    fn place(&mut self, groups: (KeyGroups, u32)) {
+        self.groups = groups;
+        self.snapshot = Handover::new(groups.0);
     }
 
     /// Whether a record of this time comes too late for all its windows.
@@ -86,8 +101,9 @@ where
 
     #[inline(always)]
     pub(super) fn add<C: Collector<L::Out>>(&mut self, key: K, time: EventTime, part: L::Accumulator, out: &mut C) {
-        let mut run = Run { logic: &mut self.logic, options: &self.options, passed: &self.passed };
-        match &mut self.windows {
+        let WindowTable { logic, options, windows, passed, snapshot, .. } = self;
+        let mut run = Run { logic, options, passed, snapshot };
+        match windows {
             Windows::Grid(windows) => windows.add(key, time, part, &mut run, out),
             Windows::Sliding(windows) => windows.add(key, time, part, &mut run, out),
             Windows::Session(windows) => windows.add(key, time, part, &mut run, out),
@@ -98,8 +114,9 @@ where
         if to <= self.passed.time {
             return;
         }
-        let mut run = Run { logic: &mut self.logic, options: &self.options, passed: &self.passed };
-        match &mut self.windows {
+        let WindowTable { logic, options, windows, passed, snapshot, .. } = self;
+        let mut run = Run { logic, options, passed, snapshot };
+        match windows {
             Windows::Grid(windows) => windows.advance(to, &mut run, out),
             Windows::Sliding(windows) => windows.advance(to, &mut run, out),
             Windows::Session(windows) => windows.advance(to, &mut run, out),
@@ -126,18 +143,43 @@ where
         state::declare::<K, L::Accumulator>(state);
     }
 
-    pub(super) fn snapshot(&self, snapshot: &mut OperatorSnapshotter<'_>) {
-        state::snapshot::<K, L::Accumulator>(snapshot, self.groups, &self.passed, |rows| {
-            self.windows.rows(self.options.lateness, rows);
-        });
+    /// Begins to hand over everything as it is now.
+    pub(super) fn snapshot(&mut self, snapshot: &mut OperatorSnapshotter<'_>) {
+        let table = state::begin::<K, L::Accumulator>(snapshot, self.groups, &self.passed);
+        self.begin(snapshot.barrier().checkpoint, table);
     }
 
-    /// What a snapshot would hold: rows, and how far time has come for which key groups.
+    pub(super) fn begin(&mut self, checkpoint: u64, table: TableId) {
+        self.snapshot.begin(checkpoint, table);
+        if let Windows::Grid(windows) = &mut self.windows {
+            windows.begin();
+        }
+    }
+
+    /// Hands over some more rows. Whether there may be more.
+    pub(super) fn snapshot_step(&mut self, snapshot: &mut OperatorSnapshotter<'_>) -> bool {
+        let slice = Budget::slice(&self.snapshot);
+        self.step(slice, |table, group, rows, bytes| snapshot.write_group(table, group, rows, bytes))
+    }
+
+    pub(super) fn step(&mut self, mut slice: Budget, write: impl FnMut(TableId, u32, u64, Vec<u8>)) -> bool {
+        if !self.snapshot.is_under_way() {
+            return false;
+        }
+        let complete = self.windows.step(&mut self.snapshot, &mut slice);
+        self.snapshot.pass_on(complete, write);
+        !complete
+    }
+
+    /// Nothing more of this checkpoint is wanted, if it is under way.
+    pub(super) fn checkpoint_ended(&mut self, checkpoint: u64) {
+        self.snapshot.checkpoint_ended(checkpoint);
+    }
+
+    /// How far time has come for which key groups.
     #[cfg(test)]
-    pub(super) fn state(&self) -> (Rows<K>, Vec<(u32, u32, EventTime)>) {
-        let mut rows = Rows::new(self.groups.0);
-        self.windows.rows(self.options.lateness, &mut rows);
-        (rows, self.passed.spans(self.groups.0, self.groups.1))
+    pub(super) fn spans(&self) -> Vec<(u32, u32, EventTime)> {
+        self.passed.spans(self.groups.0, self.groups.1)
     }
 
     /// A table that begins with this.
@@ -148,10 +190,10 @@ where
         spans: &[(u32, u32, EventTime)],
         rows: impl Iterator<Item = Row<K, L::Accumulator>>,
     ) {
-        self.groups = groups;
+        self.place(groups);
         self.passed.restore(groups.0, spans);
-        let WindowTable { windows, passed, .. } = self;
-        rows.for_each(|row| windows.restore(row, passed));
+        let WindowTable { windows, passed, options, snapshot, .. } = self;
+        rows.for_each(|row| windows.restore(row, options.lateness, passed, snapshot));
     }
 }
 
@@ -261,5 +303,13 @@ where
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshotter<'_>) {
         self.table.snapshot(snapshot);
+    }
+
+    fn snapshot_step(&mut self, snapshot: &mut OperatorSnapshotter<'_>) -> bool {
+        self.table.snapshot_step(snapshot)
+    }
+
+    fn checkpoint_ended(&mut self, checkpoint: u64, _completed: bool) {
+        self.table.checkpoint_ended(checkpoint);
     }
 }

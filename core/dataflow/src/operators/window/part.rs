@@ -40,6 +40,8 @@ pub struct WindowPartOperator<In, K, F, T, L: WindowLogic<K, In>> {
     /// The length of the current pane; 0 while there is none.
     width: u64,
     others: Vec<Pane<K, L::Accumulator>>,
+    /// Emptied tables for panes to come.
+    spare: Vec<Table<K, L::Accumulator>>,
     /// Entries in the others.
     entries: usize,
     folds: usize,
@@ -68,6 +70,7 @@ where
             current: Pane { start: EventTime::MIN, table: Table::default() },
             width: 0,
             others: Vec::new(),
+            spare: Vec::new(),
             entries: 0,
             folds: 0,
             bypass: 0,
@@ -83,9 +86,18 @@ where
     }
 
     fn empty_all<C: Collector<(K, EventTime, L::Accumulator)>>(&mut self, out: &mut C) {
+        // In the order of time, which is easier on windows.
+        self.others.sort_unstable_by_key(|pane| pane.start);
+        let is_before = |pane: &Pane<_, _>| pane.start < self.current.start;
+        let before = self.others.partition_point(is_before);
+        for (at, mut pane) in self.others.drain(..).enumerate() {
+            if at == before {
+                Self::empty(&mut self.current, out);
+            }
+            Self::empty(&mut pane, out);
+            self.spare.push(pane.table);
+        }
         Self::empty(&mut self.current, out);
-        self.others.iter_mut().for_each(|pane| Self::empty(pane, out));
-        self.others.clear();
         self.entries = 0;
         self.folds = 0;
     }
@@ -98,16 +110,18 @@ where
         }
         // A pane that is not over can wait: no window fires before it is.
         let is_over = |start: EventTime| start.saturating_add(grid.size).saturating_sub(1) <= self.watermark;
-        if is_over(self.current.start) {
-            Self::empty(&mut self.current, out);
-        }
+        self.others.sort_unstable_by_key(|pane| pane.start);
         self.others.retain_mut(|pane| {
             let over = is_over(pane.start);
             if over {
                 Self::empty(pane, out);
+                self.spare.push(std::mem::take(&mut pane.table));
             }
             !over
         });
+        if is_over(self.current.start) {
+            Self::empty(&mut self.current, out);
+        }
         self.entries = self.others.iter().map(|pane| pane.table.len()).sum();
         if self.entries + self.current.table.len() == 0 {
             self.folds = 0;
@@ -129,10 +143,11 @@ where
         let known = self.others.iter().position(|pane| pane.start == start);
         let next = known.map(|at| self.others.swap_remove(at));
         self.entries -= next.as_ref().map_or(0, |pane| pane.table.len());
-        let next = next.unwrap_or_else(|| Pane { start, table: Table::default() });
+        let next = next.unwrap_or_else(|| Pane { start, table: self.spare.pop().unwrap_or_default() });
         let last = std::mem::replace(&mut self.current, next);
         self.width = grid.size as u64;
         if last.table.is_empty() {
+            self.spare.push(last.table);
             return;
         }
         self.entries += last.table.len();

@@ -5,8 +5,9 @@ use std::hash::Hash;
 
 use hashbrown::DefaultHashBuilder;
 
-use super::state::{Passed, Row, Rows, Run};
-use super::table::Table;
+use super::handover::{Budget, Handover};
+use super::slots::{Held, Slots};
+use super::state::{Passed, Row, Run};
 use super::{TimeWindow, Trigger, WindowLogic};
 use crate::element::EventTime;
 use crate::operator::Collector;
@@ -22,21 +23,34 @@ struct Session<A> {
     timer: EventTime,
 }
 
+/// The sessions of a key, by their beginnings.
+type Sessions<A> = BTreeMap<EventTime, Session<A>>;
+
+impl<K: Record, A: Record> Held<K> for Sessions<A> {
+    type Of = ();
+
+    fn rows(&self, key: &K, (): (), snapshot: &mut Handover<K>) {
+        for (&start, session) in self {
+            snapshot.row(key, (start, session.end), session.pending, &session.accumulator);
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct SessionWindows<K, A> {
     gap: i64,
-    /// By key and beginning. Sessions of a key do not touch each other.
-    sessions: Table<K, BTreeMap<EventTime, Session<A>>>,
+    /// Sessions of a key do not touch each other.
+    sessions: Slots<K, Sessions<A>>,
     /// One per session, by its time; others are of sessions that were merged into one.
     timers: BTreeMap<EventTime, Vec<K>>,
     hasher: DefaultHashBuilder,
 }
 
 impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SessionWindows<K, A> {
-    pub(super) fn new(gap: i64) -> Self {
+    pub(super) fn new(gap: i64, snapshot: &Handover<K>) -> Self {
         SessionWindows {
             gap,
-            sessions: Table::default(),
+            sessions: Slots::new(snapshot),
             timers: BTreeMap::new(),
             hasher: DefaultHashBuilder::default(),
         }
@@ -45,7 +59,8 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SessionWindows<K, A> {
     /// The session that a record of `time` would be in.
     fn merged(&self, key: &K, time: EventTime) -> TimeWindow {
         let mut window = TimeWindow { start: time, end: time.saturating_add(self.gap) };
-        let Some(sessions) = self.sessions.get(&self.hasher, key) else { return window };
+        let Some(slot) = self.sessions.find(&self.hasher, key) else { return window };
+        let (_, sessions) = self.sessions.get(slot);
         // Those before it may reach it, the first one behind it may begin before its end.
         if let Some((&start, session)) = sessions.range(..=time).next_back()
             && session.end >= window.start
@@ -65,7 +80,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SessionWindows<K, A> {
             && passed.is_over(key, self.merged(key, time).last().saturating_add(lateness))
     }
 
-    pub(super) fn add<In, L, C>(&mut self, key: K, time: EventTime, part: A, run: &mut Run<'_, L>, out: &mut C)
+    pub(super) fn add<In, L, C>(&mut self, key: K, time: EventTime, part: A, run: &mut Run<'_, K, L>, out: &mut C)
     where
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
@@ -73,11 +88,9 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SessionWindows<K, A> {
         if self.is_late(&key, time, run.options.lateness, run.passed) {
             return;
         }
-        let detach = |key: &mut K, ()| {
-            key.detach();
-            BTreeMap::new()
-        };
-        let (key, sessions) = self.sessions.upsert(&self.hasher, key, (), detach, |_, ()| {});
+        let slot = self.sessions.enter(&self.hasher, key, run.snapshot, |_| Sessions::new());
+        self.sessions.preserve(slot, (), run.snapshot);
+        let (key, sessions) = self.sessions.get_mut(slot);
         let end = time.saturating_add(self.gap);
         let (start, session) = match sessions.range_mut(..=time).next_back() {
             Some((&start, session)) if session.end >= time => (start, Some(session)),
@@ -125,8 +138,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SessionWindows<K, A> {
         if (over || full) && run.options.purging {
             sessions.remove(&start);
             if sessions.is_empty() {
-                let key = key.clone();
-                self.sessions.remove(&self.hasher, &key);
+                self.sessions.remove(slot, &self.hasher, (), run.snapshot);
             }
             return;
         }
@@ -138,7 +150,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SessionWindows<K, A> {
         }
     }
 
-    pub(super) fn advance<In, L, C>(&mut self, to: EventTime, run: &mut Run<'_, L>, out: &mut C)
+    pub(super) fn advance<In, L, C>(&mut self, to: EventTime, run: &mut Run<'_, K, L>, out: &mut C)
     where
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
@@ -158,13 +170,15 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SessionWindows<K, A> {
         }
     }
 
-    fn on_timer<In, L, C>(&mut self, key: &K, at: EventTime, to: EventTime, run: &mut Run<'_, L>, out: &mut C)
+    fn on_timer<In, L, C>(&mut self, key: &K, at: EventTime, to: EventTime, run: &mut Run<'_, K, L>, out: &mut C)
     where
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
     {
         let lateness = run.options.lateness;
-        let Some(sessions) = self.sessions.get_mut(&self.hasher, key) else { return };
+        let Some(slot) = self.sessions.find(&self.hasher, key) else { return };
+        self.sessions.preserve(slot, (), run.snapshot);
+        let (_, sessions) = self.sessions.get_mut(slot);
         // A timer lies in its session, or behind it by what it is kept for.
         let in_time = sessions.range(..=at).next_back().map(|(start, session)| (*start, session.timer));
         let kept = match in_time {
@@ -188,7 +202,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SessionWindows<K, A> {
         if dropped <= to || (session.fired && run.options.purging && run.options.trigger.fires_at_end()) {
             sessions.remove(&start);
             if sessions.is_empty() {
-                self.sessions.remove(&self.hasher, key);
+                self.sessions.remove(slot, &self.hasher, (), run.snapshot);
             }
             return;
         }
@@ -196,19 +210,20 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SessionWindows<K, A> {
         self.timers.entry(session.timer).or_default().push(key.clone());
     }
 
-    fn fire_changed<In, L, C>(&mut self, run: &mut Run<'_, L>, out: &mut C)
+    fn fire_changed<In, L, C>(&mut self, run: &mut Run<'_, K, L>, out: &mut C)
     where
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
     {
-        let purging = run.options.purging;
-        self.sessions.retain(|(key, sessions)| {
+        let Run { logic, options, snapshot, .. } = run;
+        let purging = options.purging;
+        self.sessions.retain(&self.hasher, (), snapshot, |key, sessions| {
             sessions.retain(|&start, session| {
                 let fires = session.pending > 0;
                 if fires {
                     session.pending = 0;
                     let window = TimeWindow { start, end: session.end };
-                    run.logic.emit(key, window, &session.accumulator, out);
+                    logic.emit(key, window, &session.accumulator, out);
                 }
                 !(fires && purging)
             });
@@ -220,21 +235,18 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SessionWindows<K, A> {
         self.timers.keys().next().copied().unwrap_or(EventTime::MAX)
     }
 
-    pub(super) fn rows(&self, rows: &mut Rows<K>) {
-        for (key, sessions) in self.sessions.iter() {
-            for (&start, session) in sessions {
-                rows.add(key, start, session.end, session.pending, &session.accumulator);
-            }
-        }
+    /// Hands over some more rows. Whether those were all.
+    pub(super) fn step(&mut self, snapshot: &mut Handover<K>, budget: &mut Budget) -> bool {
+        self.sessions.step((), snapshot, budget)
     }
 
-    pub(super) fn restore(&mut self, row: Row<K, A>, passed: &Passed) {
+    pub(super) fn restore(&mut self, row: Row<K, A>, passed: &Passed, snapshot: &Handover<K>) {
         let Row { key, start, end, pending, accumulator } = row;
         let timer = end.saturating_sub(1);
         let fired = passed.is_over(&key, timer);
         self.timers.entry(timer).or_default().push(key.clone());
         let session = Session { end, accumulator, pending, fired, timer };
-        let (_, sessions) = self.sessions.upsert(&self.hasher, key, (), |_, ()| BTreeMap::new(), |_, ()| {});
-        sessions.insert(start, session);
+        let slot = self.sessions.enter(&self.hasher, key, snapshot, |_| Sessions::new());
+        self.sessions.get_mut(slot).1.insert(start, session);
     }
 }

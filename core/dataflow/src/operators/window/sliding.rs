@@ -1,143 +1,61 @@
 //! Windows that overlap, which share their panes.
 //!
-//! Records wait in tables by pane. When a window fires, the panes it is the first to reach go into one queue per key, and those it
-//! is the first to leave go out of it. A queue folds what it holds from both ends towards its middle, so that
-//! its whole is always the fold of two accumulators: a firing costs each key a constant number of folds on average, however
-//! many panes a window has.
+//! Each key has a queue of its panes ([`Queue`]). When a window fires, each key that has something in it takes the panes it is the
+//! first to reach into account and those it is the first to leave out of it. Keys without anything in the window are not
+//! looked at: they wait for the time of their next pane.
 
 use std::collections::BTreeMap;
 use std::hash::Hash;
 
 use hashbrown::DefaultHashBuilder;
 
+use super::handover::{Budget, Handover};
 use super::kind::Grid;
-use super::state::{Passed, Row, Rows, Run};
-use super::table::Table;
+use super::queue::Queue;
+use super::slots::Slots;
+use super::state::{Passed, Row, Run};
 use super::{TimeWindow, WindowLogic};
 use crate::element::EventTime;
 use crate::operator::Collector;
 use crate::record::Record;
 
-/// A key's panes in the window that fired last.
-#[derive(Debug)]
-struct Queue<A> {
-    /// The older ones, the oldest last: pane, its own accumulator, and the fold of it and all younger ones here.
-    front: Vec<(EventTime, A, A)>,
-    /// The younger ones, the youngest last.
-    back: Vec<(EventTime, A)>,
-    /// The fold of the younger ones.
-    back_fold: Option<A>,
-}
-
-impl<A> Default for Queue<A> {
-    fn default() -> Self {
-        Queue { front: Vec::new(), back: Vec::new(), back_fold: None }
-    }
-}
-
-impl<A: Clone> Queue<A> {
-    fn is_empty(&self) -> bool {
-        self.front.is_empty() && self.back.is_empty()
-    }
-
-    /// Adds a part of `pane`; usually of the youngest one.
-    fn add<K, In, L: WindowLogic<K, In, Accumulator = A>>(&mut self, pane: EventTime, part: A, logic: &mut L) {
-        let in_front = self.front.first().is_some_and(|(youngest, ..)| pane <= *youngest);
-        if in_front {
-            return self.add_to_front(pane, part, logic);
-        }
-        match &mut self.back_fold {
-            Some(fold) => logic.combine(fold, part.clone()),
-            None => self.back_fold = Some(part.clone()),
-        }
-        let at = self.back.partition_point(|(younger, _)| *younger < pane);
-        match self.back.get_mut(at) {
-            Some((same, own)) if *same == pane => logic.combine(own, part),
-            _ => self.back.insert(at, (pane, part)),
-        }
-    }
-
-    fn add_to_front<K, In, L: WindowLogic<K, In, Accumulator = A>>(&mut self, pane: EventTime, part: A, logic: &mut L) {
-        let at = self.front.partition_point(|(older, ..)| *older > pane);
-        match self.front.get_mut(at) {
-            Some((same, own, _)) if *same == pane => logic.combine(own, part.clone()),
-            _ => {
-                let mut fold = part.clone();
-                if let Some((_, _, younger)) = at.checked_sub(1).and_then(|at| self.front.get(at)) {
-                    logic.combine(&mut fold, younger.clone());
-                }
-                self.front.insert(at, (pane, part.clone(), fold));
-                self.front[at + 1..].iter_mut().for_each(|(_, _, fold)| logic.combine(fold, part.clone()));
-                return;
-            }
-        }
-        self.front[at..].iter_mut().for_each(|(_, _, fold)| logic.combine(fold, part.clone()));
-    }
-
-    /// Removes the panes before `start`.
-    fn leave<K, In, L: WindowLogic<K, In, Accumulator = A>>(&mut self, start: EventTime, logic: &mut L) {
-        loop {
-            while self.front.last().is_some_and(|(pane, ..)| *pane < start) {
-                self.front.pop();
-            }
-            if !self.front.is_empty() || self.back.first().is_none_or(|(pane, _)| *pane >= start) {
-                return;
-            }
-            self.back_fold = None;
-            let mut fold: Option<A> = None;
-            for (pane, own) in self.back.drain(..).rev() {
-                let mut next = own.clone();
-                if let Some(younger) = fold.take() {
-                    logic.combine(&mut next, younger);
-                }
-                fold = Some(next.clone());
-                self.front.push((pane, own, next));
-            }
-        }
-    }
-
-    /// The fold of everything; none of nothing.
-    fn whole<K, In, L: WindowLogic<K, In, Accumulator = A>>(&self, logic: &mut L) -> Option<A> {
-        match (self.front.last(), &self.back_fold) {
-            (Some((_, _, front)), Some(back)) => {
-                let mut whole = front.clone();
-                logic.combine(&mut whole, back.clone());
-                Some(whole)
-            }
-            (Some((_, _, front)), None) => Some(front.clone()),
-            (None, back) => back.clone(),
-        }
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct SlidingWindows<K, A> {
     grid: Grid,
     pane: Grid,
-    /// Panes no window that fired has reached; and, if windows are kept for late records, the others that they have.
-    panes: BTreeMap<EventTime, Table<K, A>>,
-    queues: Table<K, Queue<A>>,
-    /// The end of the last window that fired: panes before it are in the queues.
+    /// The first of them have something in the window that fired last.
+    keys: Slots<K, Queue<A>>,
+    /// So many.
+    live: usize,
+    /// By their next panes: keys that have nothing in the window. There may be others, which have something again.
+    waiting: BTreeMap<EventTime, Vec<K>>,
+    /// By panes that they have, if those are kept for late records.
+    kept: BTreeMap<EventTime, Vec<K>>,
+    /// The last pane that is no longer kept.
+    forgotten: EventTime,
+    /// The end of the last window that fired: it has reached the panes before.
     reached: EventTime,
-    pane_hasher: DefaultHashBuilder,
-    queue_hasher: DefaultHashBuilder,
+    hasher: DefaultHashBuilder,
 }
 
 impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SlidingWindows<K, A> {
-    pub(super) fn new(grid: Grid) -> Self {
+    pub(super) fn new(grid: Grid, snapshot: &Handover<K>) -> Self {
         let size = grid.pane();
         SlidingWindows {
             grid,
             pane: Grid { size, slide: size, offset: grid.offset.rem_euclid(size) },
-            panes: BTreeMap::new(),
-            queues: Table::default(),
+            keys: Slots::new(snapshot),
+            live: 0,
+            waiting: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            forgotten: EventTime::MIN,
             reached: EventTime::MIN,
-            pane_hasher: DefaultHashBuilder::default(),
-            queue_hasher: DefaultHashBuilder::default(),
+            hasher: DefaultHashBuilder::default(),
         }
     }
 
     /// The last window that `pane` is in; none if it lies between windows.
+    #[inline(always)]
     fn last_window(&self, pane: EventTime) -> Option<TimeWindow> {
         let start = self.grid.last_start(pane);
         let window = TimeWindow { start, end: start.saturating_add(self.grid.size) };
@@ -149,7 +67,8 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SlidingWindows<K, A> {
         window.is_some_and(|window| passed.is_over(key, window.last().saturating_add(lateness)))
     }
 
-    pub(super) fn add<In, L, C>(&mut self, key: K, time: EventTime, part: A, run: &mut Run<'_, L>, out: &mut C)
+    #[inline(always)]
+    pub(super) fn add<In, L, C>(&mut self, key: K, time: EventTime, part: A, run: &mut Run<'_, K, L>, out: &mut C)
     where
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
@@ -160,75 +79,71 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SlidingWindows<K, A> {
         if run.passed.is_over(&key, last.last().saturating_add(lateness)) {
             return;
         }
-        let late = (lateness > 0).then(|| key.clone());
-        if pane >= self.reached {
-            self.wait(key, pane, part, run.logic);
-        } else {
-            if lateness > 0 {
-                self.wait(key.clone(), pane, part.clone(), run.logic);
+        let slot = self.keys.enter(&self.hasher, key, run.snapshot, |_| Queue::new());
+        self.keys.preserve(slot, self.pane.size, run.snapshot);
+        let (key, queue) = self.keys.get_mut(slot);
+        let is_new = if pane >= self.reached {
+            let is_new = queue.add_waiting(pane, part, run.logic);
+            if is_new && slot >= self.live && queue.waiting() == Some(pane) {
+                self.waiting.entry(pane).or_default().push(key.clone());
             }
-            let logic = &mut *run.logic;
-            let (_, queue) = self.queues.upsert(&self.queue_hasher, key, (), detached_key, |_, ()| {});
-            queue.add(pane, part, logic);
-        }
-        if let Some(key) = late {
-            self.fire_late(&key, pane, last, run, out);
-        }
-    }
-
-    fn wait<In, L: WindowLogic<K, In, Accumulator = A>>(&mut self, key: K, pane: EventTime, part: A, logic: &mut L) {
-        let first = |key: &mut K, mut part: A| {
-            key.detach();
-            part.detach();
-            part
+            is_new
+        } else {
+            queue.add_late(pane, part, self.reached.saturating_sub(self.grid.size), run.logic)
         };
-        let fold = |own: &mut A, part| logic.combine(own, part);
-        self.panes.entry(pane).or_default().upsert(&self.pane_hasher, key, part, first, fold);
+        if lateness > 0 {
+            if is_new {
+                self.kept.entry(pane).or_default().push(key.clone());
+            }
+            self.fire_late(slot, pane, last, run, out);
+        }
+        if slot >= self.live && self.keys.get(slot).1.is_in_window() {
+            self.keys.swap(slot, self.live, &self.hasher, self.pane.size, run.snapshot);
+            self.live += 1;
+        }
     }
 
-    /// Fires the windows around `pane` that are over, but kept, once more for `key`.
-    fn fire_late<In, L, C>(&self, key: &K, pane: EventTime, last: TimeWindow, run: &mut Run<'_, L>, out: &mut C)
+    /// Fires the windows around `pane` that are over, but kept, once more for a key.
+    fn fire_late<In, L, C>(&self, slot: usize, pane: EventTime, last: TimeWindow, run: &mut Run<'_, K, L>, out: &mut C)
     where
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
     {
-        let mut window = last;
-        while window.end > pane {
-            if run.passed.is_over(key, window.last().saturating_add(run.options.lateness)) {
-                return;
-            }
-            if run.passed.is_over(key, window.last()) {
-                let mut whole: Option<A> = None;
-                for (_, table) in self.panes.range(window.start..window.end) {
-                    let Some(own) = table.get(&self.pane_hasher, key) else { continue };
-                    match &mut whole {
-                        Some(whole) => run.logic.combine(whole, own.clone()),
-                        None => whole = Some(own.clone()),
-                    }
-                }
-                if let Some(whole) = whole {
-                    run.logic.emit(key, window, &whole, out);
-                }
-            }
-            let Some(start) = window.start.checked_sub(self.grid.slide) else { return };
-            window = TimeWindow { start, end: start.saturating_add(self.grid.size) };
+        let (key, queue) = self.keys.get(slot);
+        let Run { logic, passed, options, .. } = run;
+        if !passed.is_over(key, self.grid.first_end_after(pane).saturating_sub(1)) {
+            return;
         }
+        let Grid { size, slide, .. } = self.grid;
+        let is_kept = |window: &TimeWindow| {
+            window.end > pane && !passed.is_over(key, window.last().saturating_add(options.lateness))
+        };
+        let earlier = |window: &TimeWindow| {
+            let start = window.start.checked_sub(slide)?;
+            Some(TimeWindow { start, end: start.saturating_add(size) })
+        };
+        let windows = std::iter::successors(Some(last), earlier).take_while(is_kept);
+        let fired = windows.filter(|window| passed.is_over(key, window.last()));
+        let mut spans: Vec<_> = fired.map(|window| (window.start, window.end)).collect();
+        spans.reverse();
+        queue.around(pane, spans.into_iter(), *logic, |logic, (start, end), whole| {
+            logic.emit(key, TimeWindow { start, end }, whole, out);
+        });
     }
 
     /// The end of the next window to fire.
     fn next(&self, passed: EventTime) -> Option<EventTime> {
-        let end = match self.queues.is_empty() {
-            false => self.reached.saturating_add(self.grid.slide),
-            true => {
-                let (&pane, _) = self.panes.range(self.reached..).next()?;
-                self.grid.first_end_after(pane)
-            }
+        let end = if self.live > 0 {
+            self.reached.saturating_add(self.grid.slide)
+        } else {
+            let (&pane, _) = self.waiting.first_key_value()?;
+            self.grid.first_end_after(pane)
         };
         // Windows that were over before did not have what came late.
         Some(if end.saturating_sub(1) <= passed { self.grid.first_end_after(passed.saturating_add(1)) } else { end })
     }
 
-    pub(super) fn advance<In, L, C>(&mut self, to: EventTime, run: &mut Run<'_, L>, out: &mut C)
+    pub(super) fn advance<In, L, C>(&mut self, to: EventTime, run: &mut Run<'_, K, L>, out: &mut C)
     where
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
@@ -240,83 +155,107 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SlidingWindows<K, A> {
             self.fire(end, run, out);
         }
         if run.options.lateness > 0 {
-            while let Some((&pane, _)) = self.panes.first_key_value()
-                && self.last_window(pane).is_none_or(|window| window.last().saturating_add(run.options.lateness) <= to)
-            {
-                self.panes.pop_first();
+            self.forget(to, run);
+        }
+    }
+
+    /// Forgets panes of which no window is kept any more.
+    fn forget<L>(&mut self, to: EventTime, run: &mut Run<'_, K, L>) {
+        let lateness = run.options.lateness;
+        while let Some((&pane, _)) = self.kept.first_key_value()
+            && self.last_window(pane).is_none_or(|window| window.last().saturating_add(lateness) <= to)
+        {
+            self.forgotten = pane;
+            for key in self.kept.pop_first().into_iter().flat_map(|(_, keys)| keys) {
+                let Some(slot) = self.keys.find(&self.hasher, &key) else { continue };
+                self.keys.preserve(slot, self.pane.size, run.snapshot);
+                let (_, queue) = self.keys.get_mut(slot);
+                queue.forget(pane);
+                if queue.is_empty() {
+                    self.keys.remove(slot, &self.hasher, self.pane.size, run.snapshot);
+                }
             }
         }
     }
 
-    fn fire<In, L, C>(&mut self, end: EventTime, run: &mut Run<'_, L>, out: &mut C)
+    fn fire<In, L, C>(&mut self, end: EventTime, run: &mut Run<'_, K, L>, out: &mut C)
     where
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
     {
-        self.reach(end, run);
+        self.reached = end;
+        self.wake(end, run.snapshot);
         let window = TimeWindow { start: end.saturating_sub(self.grid.size), end };
-        let Run { logic, passed, .. } = run;
-        self.queues.retain(|(key, queue)| {
-            queue.leave(window.start, *logic);
-            if !passed.is_over(key, window.last())
-                && let Some(whole) = queue.whole(*logic)
-            {
-                logic.emit(key, window, &whole, out);
+        let Run { logic, passed, options, snapshot } = run;
+        let keep = options.lateness > 0;
+        let mut slot = 0;
+        while slot < self.live {
+            if self.keys.get(slot).1.has_to_leave(window.start) {
+                self.keys.preserve(slot, self.pane.size, snapshot);
             }
-            !queue.is_empty()
-        });
+            let (key, queue) = self.keys.get_mut(slot);
+            queue.reach(end, *logic);
+            queue.leave(window.start, keep, *logic);
+            if queue.is_in_window() {
+                if !passed.is_over(key, window.last()) {
+                    queue.whole(*logic, |logic, whole| logic.emit(key, window, whole, out));
+                }
+                slot += 1;
+            } else {
+                self.sleep(slot, snapshot);
+            }
+        }
     }
 
-    /// Takes the panes before `end` into the queues.
-    fn reach<In, L: WindowLogic<K, In, Accumulator = A>>(&mut self, end: EventTime, run: &mut Run<'_, L>) {
-        let keep = run.options.lateness > 0;
-        let mut at = self.reached;
-        while let Some((&pane, table)) = self.panes.range_mut(at..end).next() {
-            let logic = &mut *run.logic;
-            let (queues, hasher) = (&mut self.queues, &self.queue_hasher);
-            let mut take = |key: K, part: A| {
-                let (_, queue) = queues.upsert(hasher, key, (), |_, ()| Queue::default(), |_, ()| {});
-                queue.add(pane, part, logic);
-            };
-            if keep {
-                table.iter().for_each(|(key, part)| take(key.clone(), part.clone()));
-            } else {
-                table.drain().for_each(|(key, part)| take(key, part));
-                self.panes.remove(&pane);
+    /// Takes the keys whose panes a window is the first to reach to those that have something in it.
+    fn wake(&mut self, end: EventTime, snapshot: &mut Handover<K>) {
+        while let Some(entry) = self.waiting.first_entry()
+            && *entry.key() < end
+        {
+            for key in entry.remove() {
+                let Some(slot) = self.keys.find(&self.hasher, &key) else { continue };
+                let is_due = self.keys.get(slot).1.waiting().is_some_and(|pane| pane < end);
+                if slot >= self.live && is_due {
+                    self.keys.swap(slot, self.live, &self.hasher, self.pane.size, snapshot);
+                    self.live += 1;
+                }
             }
-            at = pane.saturating_add(1);
         }
-        self.reached = end;
+    }
+
+    /// A key has nothing in the window any more.
+    fn sleep(&mut self, slot: usize, snapshot: &mut Handover<K>) {
+        self.live -= 1;
+        let size = self.pane.size;
+        self.keys.swap(slot, self.live, &self.hasher, size, snapshot);
+        self.keys.preserve(self.live, size, snapshot);
+        let (key, queue) = self.keys.get_mut(self.live);
+        queue.forget(self.forgotten);
+        if let Some(pane) = queue.waiting() {
+            self.waiting.entry(pane).or_default().push(key.clone());
+        } else if queue.is_empty() {
+            self.keys.remove(self.live, &self.hasher, size, snapshot);
+        }
     }
 
     pub(super) fn next_end(&self) -> EventTime {
         self.next(EventTime::MIN).map_or(EventTime::MAX, |end| end.saturating_sub(1))
     }
 
-    pub(super) fn rows(&self, lateness: i64, rows: &mut Rows<K>) {
-        let mut add = |key: &K, pane: EventTime, part: &A| {
-            rows.add(key, pane, pane.saturating_add(self.pane.size), 0, part);
-        };
-        for (&pane, table) in &self.panes {
-            table.iter().for_each(|(key, part)| add(key, pane, part));
-        }
-        // Where windows are kept for late records, their panes are all there.
-        if lateness == 0 {
-            for (key, queue) in self.queues.iter() {
-                queue.front.iter().for_each(|(pane, own, _)| add(key, *pane, own));
-                queue.back.iter().for_each(|(pane, own)| add(key, *pane, own));
-            }
-        }
+    /// Hands over some more rows. Whether those were all.
+    pub(super) fn step(&mut self, snapshot: &mut Handover<K>, budget: &mut Budget) -> bool {
+        self.keys.step(self.pane.size, snapshot, budget)
     }
 
-    pub(super) fn restore(&mut self, row: Row<K, A>) {
+    pub(super) fn restore(&mut self, row: Row<K, A>, lateness: i64, snapshot: &Handover<K>) {
         let Row { key, start, accumulator, .. } = row;
-        let table = self.panes.entry(start).or_default();
-        table.upsert(&self.pane_hasher, key, accumulator, |_, part| part, |old, part| *old = part);
+        if lateness > 0 {
+            self.kept.entry(start).or_default().push(key.clone());
+        }
+        let slot = self.keys.enter(&self.hasher, key, snapshot, |_| Queue::new());
+        let (key, queue) = self.keys.get_mut(slot);
+        if queue.restore(start, accumulator) {
+            self.waiting.entry(start).or_default().push(key.clone());
+        }
     }
-}
-
-fn detached_key<K: Record, A>(key: &mut K, (): ()) -> Queue<A> {
-    key.detach();
-    Queue::default()
 }

@@ -3,18 +3,17 @@
 //! A table `windows` with a row for each key and window (or pane, where windows share them), and a list `passed` that says how far time
 //! had come for which key groups: windows that were over then have fired, and do not fire again.
 
-use std::collections::BTreeMap;
-
 use weir_checkpoint::{Column, Redistribution, StateKind, TableDeclaration, TableSnapshot};
 use weir_model::KeyGroups;
 
 use super::WindowOptions;
+use super::handover::Handover;
 use crate::declaration::OperatorState;
 use crate::element::EventTime;
 use crate::failure::TaskError;
 use crate::operator::OperatorContext;
 use crate::record::Record;
-use crate::snapshot::{Conversion, OperatorSnapshotter, RestoredRows, schema_of, unreadable};
+use crate::snapshot::{Conversion, OperatorSnapshotter, RestoredRows, TableId, schema_of, unreadable};
 
 const TABLE: &str = "windows";
 const PASSED: &str = "passed";
@@ -82,10 +81,11 @@ impl Passed {
 }
 
 /// What windows need to fire.
-pub(super) struct Run<'a, L> {
+pub(super) struct Run<'a, K, L> {
     pub(super) logic: &'a mut L,
     pub(super) options: &'a WindowOptions,
     pub(super) passed: &'a Passed,
+    pub(super) snapshot: &'a mut Handover<K>,
 }
 
 /// A row of the table.
@@ -95,40 +95,6 @@ pub(super) struct Row<K, A> {
     pub(super) end: EventTime,
     pub(super) pending: u64,
     pub(super) accumulator: A,
-}
-
-/// The rows of a snapshot, by key group.
-pub(super) struct Rows<K> {
-    groups: KeyGroups,
-    encoded: BTreeMap<u32, (u64, Vec<u8>)>,
-    key: std::marker::PhantomData<fn(K)>,
-}
-
-fn put<T: Record>(value: &T, present: u32, bytes: &mut Vec<u8>) {
-    bytes.extend_from_slice(&(value.encoded_len() as u32 + present).to_le_bytes());
-    value.encode(bytes);
-}
-
-impl<K: Record> Rows<K> {
-    pub(super) fn new(groups: KeyGroups) -> Self {
-        Rows { groups, encoded: BTreeMap::new(), key: std::marker::PhantomData }
-    }
-
-    /// The rows of each group.
-    pub(super) fn into_groups(self) -> impl Iterator<Item = RestoredRows> {
-        self.encoded.into_iter().map(|(group, (rows, bytes))| RestoredRows { group, rows, bytes })
-    }
-
-    pub(super) fn add<A: Record>(&mut self, key: &K, start: EventTime, end: EventTime, pending: u64, accumulator: &A) {
-        let group = u32::from(self.groups.group_of(key.key_hash()).0);
-        let (rows, bytes) = self.encoded.entry(group).or_default();
-        *rows += 1;
-        put(key, 0, bytes);
-        put(&start, 1, bytes);
-        put(&end, 1, bytes);
-        put(&pending, 1, bytes);
-        put(accumulator, 1, bytes);
-    }
 }
 
 pub(super) fn columns<A: Record>() -> Vec<Column> {
@@ -142,19 +108,14 @@ pub(super) fn declare<K: Record, A: Record>(state: &mut OperatorState) {
     state.list::<(u32, u32, EventTime)>(PASSED, Redistribution::Union);
 }
 
-pub(super) fn snapshot<K: Record, A: Record>(
+/// Begins the table of a snapshot, and says how far time has come.
+pub(super) fn begin<K: Record, A: Record>(
     snapshot: &mut OperatorSnapshotter<'_>,
     (groups, subtask): (KeyGroups, u32),
     passed: &Passed,
-    add: impl FnOnce(&mut Rows<K>),
-) {
-    let mut rows = Rows::new(groups);
-    add(&mut rows);
-    let table = snapshot.begin_table(TABLE, schema_of::<K>(), columns::<A>(), groups.max_parallelism);
-    for RestoredRows { group, rows, bytes } in rows.into_groups() {
-        snapshot.write_group(table, group, rows, bytes);
-    }
+) -> TableId {
     snapshot.list(PASSED, Redistribution::Union, &passed.spans(groups, subtask));
+    snapshot.begin_table(TABLE, schema_of::<K>(), columns::<A>(), groups.max_parallelism)
 }
 
 /// Gives what was restored to `restore`, after what has passed is known.

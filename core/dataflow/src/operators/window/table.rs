@@ -4,14 +4,6 @@ use std::hash::{BuildHasher, Hash};
 
 use hashbrown::hash_table::{Entry, HashTable};
 
-/// What a window has of a key.
-#[derive(Debug, Clone)]
-pub(super) struct Kept<A> {
-    pub(super) accumulator: A,
-    /// Parts since it last fired.
-    pub(super) pending: u64,
-}
-
 /// Values by key. The hasher is the owner's, so that many tables can share it.
 #[derive(Debug, Clone)]
 pub(super) struct Table<K, V>(HashTable<(K, V)>);
@@ -56,33 +48,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
         }
     }
 
-    pub(super) fn get(&self, hasher: &impl BuildHasher, key: &K) -> Option<&V> {
-        self.0.find(hasher.hash_one(key), |(k, _)| k == key).map(|(_, value)| value)
-    }
-
-    pub(super) fn get_mut(&mut self, hasher: &impl BuildHasher, key: &K) -> Option<&mut V> {
-        self.0.find_mut(hasher.hash_one(key), |(k, _)| k == key).map(|(_, value)| value)
-    }
-
-    pub(super) fn remove(&mut self, hasher: &impl BuildHasher, key: &K) {
-        if let Ok(entry) = self.0.find_entry(hasher.hash_one(key), |(k, _)| k == key) {
-            entry.remove();
-        }
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &(K, V)> {
-        self.0.iter()
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut (K, V)> {
-        self.0.iter_mut()
-    }
-
     pub(super) fn drain(&mut self) -> impl Iterator<Item = (K, V)> {
         self.0.drain()
-    }
-
-    pub(super) fn retain(&mut self, keep: impl FnMut(&mut (K, V)) -> bool) {
-        self.0.retain(keep);
     }
 }

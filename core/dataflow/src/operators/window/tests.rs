@@ -8,14 +8,15 @@ use weir_model::KeyGroups;
 
 use super::kind::Grid;
 use super::operator::WindowTable;
-use super::state::{RowReader, columns};
+use super::handover::Budget;
+use super::state::{Row, RowReader, columns};
 use super::{
     AggregateWindow, EmitWindow, EventTimeOf, TimeWindow, Trigger, WindowAssigner, WindowOptions, WindowPartOperator,
 };
 use crate::element::EventTime;
 use crate::operator::{Collector, Operator};
 use crate::operators::Aggregator;
-use crate::snapshot::schema_of;
+use crate::snapshot::{RestoredRows, TableId, schema_of};
 
 /// Counts records and adds their numbers up, so that a record that is missing or there twice is noticed.
 #[derive(Clone)]
@@ -166,14 +167,26 @@ impl Model {
 struct Subtasks {
     options: WindowOptions,
     tables: Vec<Tested>,
-    watermark: EventTime,
+    snapshots: u64,
+    spans: Vec<(u32, u32, EventTime)>,
+    /// What the snapshot under way has.
+    slices: Vec<RestoredRows>,
 }
 
 const GROUPS: u32 = 16;
 
+fn reader() -> RowReader<u64, Seen> {
+    let columns = columns::<Seen>();
+    let (name, key) = (String::from("windows"), schema_of::<u64>());
+    RowReader::new(&TableSnapshot { name, key, columns, max_parallelism: GROUPS, groups: Vec::new() }).unwrap()
+}
+
+type Rows = Vec<(u64, EventTime, EventTime, u64, Seen)>;
+
 impl Subtasks {
     fn new(options: WindowOptions) -> Self {
-        let mut tasks = Subtasks { options, tables: Vec::new(), watermark: EventTime::MIN };
+        let (spans, slices) = (Vec::new(), Vec::new());
+        let mut tasks = Subtasks { options, tables: Vec::new(), snapshots: 0, spans, slices };
         tasks.restore(1);
         tasks
     }
@@ -188,27 +201,47 @@ impl Subtasks {
         &mut self.tables[groups.subtask_of(groups.group_of(key.key_hash())) as usize]
     }
 
-    /// Takes a snapshot and begins with it as so many subtasks, which know of no watermark yet.
-    fn restore(&mut self, parallelism: u32) {
-        let columns = columns::<Seen>();
-        let (name, key) = (String::from("windows"), schema_of::<u64>());
-        let snapshot = TableSnapshot { name, key, columns, max_parallelism: GROUPS, groups: Vec::new() };
-        let reader = RowReader::<u64, Seen>::new(&snapshot).unwrap();
-        let (mut spans, mut groups) = (Vec::new(), Vec::new());
-        for table in &self.tables {
-            let (rows, passed) = table.state();
-            spans.extend(passed);
-            groups.extend(rows.into_groups());
+    /// Begins a snapshot of all subtasks.
+    fn begin(&mut self) {
+        self.snapshots += 1;
+        self.spans.clear();
+        self.slices.clear();
+        for table in &mut self.tables {
+            self.spans.extend(table.spans());
+            table.begin(self.snapshots, TableId::FIRST);
         }
+    }
+
+    /// Hands over so many keys of each subtask. Whether there may be more.
+    fn slice(&mut self, keys: usize) -> bool {
+        let slices = &mut self.slices;
+        let mut add = |_, group, rows, bytes| slices.push(RestoredRows { group, rows, bytes });
+        self.tables.iter_mut().fold(false, |more, table| table.step(Budget::of_keys(keys), &mut add) || more)
+    }
+
+    /// What the snapshot under way has, when it has everything.
+    fn rows(&mut self) -> Rows {
+        while self.slice(100) {}
+        let (reader, mut rows) = (reader(), Vec::new());
+        let mut add = |row: Row<u64, Seen>| rows.push((row.key, row.start, row.end, row.pending, row.accumulator));
+        self.slices.iter().for_each(|group| reader.read(group, &mut add).unwrap());
+        rows.sort_unstable();
+        rows
+    }
+
+    /// Completes the snapshot under way and begins with it as so many subtasks, which know of no watermark yet.
+    fn restore(&mut self, parallelism: u32) {
+        while self.slice(100) {}
+        let reader = reader();
         let new = KeyGroups::new(GROUPS, parallelism);
         self.tables = (0..parallelism)
             .map(|subtask| {
                 let mut rows = Vec::new();
-                for group in groups.iter().filter(|group| new.range_of(subtask).contains(&group.group)) {
+                for group in self.slices.iter().filter(|group| new.range_of(subtask).contains(&group.group)) {
                     reader.read(group, |row| rows.push(row)).unwrap();
                 }
                 let mut table = Tested::new(AggregateWindow::new(CountAndSum), self.options);
-                table.begin_with((new, subtask), &spans, rows.into_iter());
+                table.begin_with((new, subtask), &self.spans, rows.into_iter());
                 table
             })
             .collect();
@@ -244,13 +277,15 @@ fn check(options: WindowOptions, steps: &[Step], restores: bool) {
                 assert_eq!(late, !taken && !nowhere, "{options:?}, step {number}: {step:?} of {steps:?}");
             }
             Step::Watermark(time) => {
-                tasks.watermark = tasks.watermark.max(time);
                 for table in &mut tasks.tables {
                     table.advance(time, &mut out);
                 }
                 model.advance(time);
             }
-            Step::Restore(parallelism) if restores => tasks.restore(parallelism),
+            Step::Restore(parallelism) if restores => {
+                tasks.begin();
+                tasks.restore(parallelism);
+            }
             Step::Restore(_) => {}
         }
         out.0.sort_unstable();
@@ -348,6 +383,48 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn a_snapshot_has_everything_as_it_was_at_the_barrier_whatever_happens_meanwhile(
+        assigner in assigner(),
+        trigger in prop_oneof![2 => Just(Trigger::AtEnd), 1 => (1..4_u64).prop_map(Trigger::Count), 1 => (1..20_i64).prop_map(Trigger::Every)],
+        purging: bool,
+        lateness in prop_oneof![Just(0_i64), 1..50_i64],
+        keys in 1..40_u64,
+        before in proptest::collection::vec(step(), 1..60),
+        meanwhile in proptest::collection::vec((step(), 0..4_usize), 1..60),
+    ) {
+        let mut tasks = Subtasks::new(WindowOptions { assigner, trigger, purging, lateness });
+        let mut out = Collected(Vec::new());
+        let mut number = 0;
+        let mut take = |tasks: &mut Subtasks, step: &Step| {
+            number += 1;
+            match *step {
+                Step::Record(key, time) => {
+                    let key = (key * 31 + number * 7) % keys;
+                    tasks.of(key).add(key, time, (1, number), &mut out);
+                }
+                Step::Watermark(time) => tasks.tables.iter_mut().for_each(|table| table.advance(time, &mut out)),
+                Step::Restore(parallelism) => {
+                    tasks.begin();
+                    tasks.restore(parallelism);
+                }
+            }
+        };
+        before.iter().for_each(|step| take(&mut tasks, step));
+        tasks.begin();
+        let expected = tasks.rows();
+        tasks.begin();
+        for (step, keys) in meanwhile.iter().filter(|(step, _)| !matches!(step, Step::Restore(_))) {
+            take(&mut tasks, step);
+            tasks.slice(*keys);
+        }
+        prop_assert_eq!(tasks.rows(), expected);
+    }
+}
+
 #[test]
 fn times_at_the_ends_of_time_are_kept() {
     for assigner in [
@@ -392,6 +469,7 @@ fn a_job_that_goes_on_after_it_was_drained_takes_records() {
     let mut out = Collected(Vec::new());
     tasks.of(1).add(1, 5, (1, 1), &mut out);
     tasks.of(1).advance(EventTime::MAX, &mut out);
+    tasks.begin();
     tasks.restore(2);
     tasks.of(1).add(1, 25, (1, 2), &mut out);
     tasks.of(1).advance(40, &mut out);
