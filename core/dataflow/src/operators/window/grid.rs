@@ -6,8 +6,8 @@ use std::ops::Bound;
 
 use hashbrown::DefaultHashBuilder;
 
-use super::kind::Grid;
 use super::handover::{Budget, Handover};
+use super::kind::Grid;
 use super::slots::{Held, Slots};
 use super::state::{Passed, Row, Run};
 use super::{TimeWindow, Trigger, WindowLogic};
@@ -32,7 +32,7 @@ impl<K: Record, A: Record> Held<K> for Kept<A> {
 }
 
 /// Emptied tables that are kept for windows to come.
-const SPARE: usize = 4;
+const SPARE: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct GridWindows<K, A> {
@@ -262,7 +262,8 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
     pub(super) fn step(&mut self, snapshot: &mut Handover<K>, budget: &mut Budget) -> bool {
         let grid = self.grid;
         for (&start, table) in self.windows.range_mut(self.handed_over..) {
-            let window = grid.map_or(TimeWindow::GLOBAL, |grid| TimeWindow { start, end: start.saturating_add(grid.size) });
+            let window =
+                grid.map_or(TimeWindow::GLOBAL, |grid| TimeWindow { start, end: start.saturating_add(grid.size) });
             self.handed_over = start;
             if !budget.lasts(snapshot) || !table.step(window, snapshot, budget) {
                 return false;

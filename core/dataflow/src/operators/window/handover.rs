@@ -137,7 +137,13 @@ impl<K> Handover<K> {
 
 impl<K: Record> Handover<K> {
     /// Adds a row: what `start`, `end` and `pending` mean is up to the kind of windows.
-    pub(super) fn row<A: Record>(&mut self, key: &K, (start, end): (EventTime, EventTime), pending: u64, accumulator: &A) {
+    pub(super) fn row<A: Record>(
+        &mut self,
+        key: &K,
+        (start, end): (EventTime, EventTime),
+        pending: u64,
+        accumulator: &A,
+    ) {
         let group = u32::from(self.groups.group_of(key.key_hash()).0);
         let GroupRows { rows, bytes } = self.rows.entry(group).or_default();
         let before = bytes.len();

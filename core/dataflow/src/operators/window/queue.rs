@@ -71,13 +71,19 @@ impl<A: Record + Clone> Queue<A> {
     }
 
     /// Where a pane is, or would be.
+    #[inline(always)]
     fn place(&self, pane: EventTime) -> Result<usize, usize> {
         // Nearly always the youngest one.
         match self.panes.back() {
             Some((youngest, _)) if *youngest == pane => Ok(self.panes.len() - 1),
-            Some((youngest, _)) if *youngest > pane => self.panes.binary_search_by_key(&pane, |(pane, _)| *pane),
+            Some((youngest, _)) if *youngest > pane => self.search(pane),
             _ => Err(self.panes.len()),
         }
+    }
+
+    #[inline(never)]
+    fn search(&self, pane: EventTime) -> Result<usize, usize> {
+        self.panes.binary_search_by_key(&pane, |(pane, _)| *pane)
     }
 
     /// Adds a part of a pane that no window has reached. Whether the pane is new.

@@ -33,6 +33,8 @@ pub(super) struct SlidingWindows<K, A> {
     kept: BTreeMap<EventTime, Vec<K>>,
     /// The last pane that is no longer kept.
     forgotten: EventTime,
+    /// The pane of the last part, its end, and the last window that it is in: the next one is nearly always of the same.
+    last: (EventTime, EventTime, Option<TimeWindow>),
     /// The end of the last window that fired: it has reached the panes before.
     reached: EventTime,
     hasher: DefaultHashBuilder,
@@ -49,6 +51,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SlidingWindows<K, A> {
             waiting: BTreeMap::new(),
             kept: BTreeMap::new(),
             forgotten: EventTime::MIN,
+            last: (0, 0, None),
             reached: EventTime::MIN,
             hasher: DefaultHashBuilder::default(),
         }
@@ -73,8 +76,11 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SlidingWindows<K, A> {
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
     {
-        let pane = self.pane.last_start(time);
-        let Some(last) = self.last_window(pane) else { return };
+        if !(self.last.0..self.last.1).contains(&time) {
+            let pane = self.pane.last_start(time);
+            self.last = (pane, pane.saturating_add(self.pane.size), self.last_window(pane));
+        }
+        let (pane, _, Some(last)) = self.last else { return };
         let lateness = run.options.lateness;
         if run.passed.is_over(&key, last.last().saturating_add(lateness)) {
             return;

@@ -157,8 +157,7 @@ impl<K: Record + Eq + Hash, V: Held<K>> Slots<K, V> {
         }
         self.snapshot = snapshot.number();
         let slots = self.entries.len();
-        self.written =
-            (slots > 0).then(|| Box::new(Written { done: vec![0; slots.div_ceil(64)], slots, next: 0 }));
+        self.written = (slots > 0).then(|| Box::new(Written { done: vec![0; slots.div_ceil(64)], slots, next: 0 }));
     }
 
     /// Writes some more slots to the snapshot under way, until all are written or the budget is used up. Whether all are.
@@ -181,7 +180,14 @@ impl<K: Record + Eq + Hash, V: Held<K>> Slots<K, V> {
     }
 
     /// Exchanges two slots.
-    pub(super) fn swap(&mut self, a: usize, b: usize, hasher: &impl BuildHasher, of: V::Of, snapshot: &mut Handover<K>) {
+    pub(super) fn swap(
+        &mut self,
+        a: usize,
+        b: usize,
+        hasher: &impl BuildHasher,
+        of: V::Of,
+        snapshot: &mut Handover<K>,
+    ) {
         if a == b {
             return;
         }
@@ -206,8 +212,7 @@ impl<K: Record + Eq + Hash, V: Held<K>> Slots<K, V> {
         self.swap(slot, last, hasher, of, snapshot);
         self.preserve(last, of, snapshot);
         if let Some((key, _)) = self.entries.pop()
-            && let Ok(entry) =
-                self.index.find_entry(spread(hash_of(hasher, &key)), |place| place.slot as usize == last)
+            && let Ok(entry) = self.index.find_entry(spread(hash_of(hasher, &key)), |place| place.slot as usize == last)
         {
             entry.remove();
         }

@@ -6,21 +6,26 @@ use proptest::prelude::*;
 use weir_checkpoint::TableSnapshot;
 use weir_model::KeyGroups;
 
+use super::handover::Budget;
 use super::kind::Grid;
 use super::operator::WindowTable;
-use super::handover::Budget;
 use super::state::{Row, RowReader, columns};
 use super::{
-    AggregateWindow, EmitWindow, EventTimeOf, TimeWindow, Trigger, WindowAssigner, WindowOptions, WindowPartOperator,
+    AggregateWindow, EmitWindow, EventTimeOf, ProcessWindow, TimeWindow, Trigger, WindowAssigner, WindowContext,
+    WindowFunction, WindowLogic, WindowOptions, WindowPartOperator,
 };
 use crate::element::EventTime;
 use crate::operator::{Collector, Operator};
 use crate::operators::Aggregator;
+use crate::record::Record;
 use crate::snapshot::{RestoredRows, TableId, schema_of};
 
 /// Counts records and adds their numbers up, so that a record that is missing or there twice is noticed.
 #[derive(Clone)]
-struct CountAndSum;
+struct CountAndSum {
+    /// Whether parts can be taken out again.
+    subtracts: bool,
+}
 
 type Seen = (u64, u64);
 
@@ -35,6 +40,12 @@ impl Aggregator<u64> for CountAndSum {
     }
     fn combine(&mut self, seen: &mut Seen, other: Seen) {
         *seen = (seen.0 + other.0, seen.1 + other.1);
+    }
+    fn subtract(&mut self, seen: &mut Seen, part: &Seen) -> bool {
+        if self.subtracts {
+            *seen = (seen.0 - part.0, seen.1 - part.1);
+        }
+        self.subtracts
     }
     fn result(&mut self, seen: &Seen) -> Seen {
         *seen
@@ -55,6 +66,21 @@ impl EmitWindow<u64, Seen> for Tuple {
 
 type Logic = AggregateWindow<CountAndSum, Tuple>;
 type Tested = WindowTable<u64, u64, Logic>;
+
+fn logic() -> Logic {
+    Logic::new(CountAndSum { subtracts: false })
+}
+
+/// The same of a list of all records.
+#[derive(Clone)]
+struct Listed;
+
+impl WindowFunction<u64, u64> for Listed {
+    type Out = Fired;
+    fn process(&mut self, key: &u64, records: &[u64], context: &mut WindowContext<Fired>) {
+        context.emit((*key, context.window(), (records.len() as u64, records.iter().sum())));
+    }
+}
 
 struct Collected<T>(Vec<T>);
 
@@ -164,9 +190,10 @@ impl Model {
 }
 
 /// The subtasks of the operator.
-struct Subtasks {
+struct Subtasks<L: WindowLogic<u64, u64, Out = Fired>> {
+    logic: L,
     options: WindowOptions,
-    tables: Vec<Tested>,
+    tables: Vec<WindowTable<u64, u64, L>>,
     snapshots: u64,
     spans: Vec<(u32, u32, EventTime)>,
     /// What the snapshot under way has.
@@ -175,18 +202,19 @@ struct Subtasks {
 
 const GROUPS: u32 = 16;
 
-fn reader() -> RowReader<u64, Seen> {
-    let columns = columns::<Seen>();
+fn reader<A: Record>() -> RowReader<u64, A> {
+    let columns = columns::<A>();
     let (name, key) = (String::from("windows"), schema_of::<u64>());
     RowReader::new(&TableSnapshot { name, key, columns, max_parallelism: GROUPS, groups: Vec::new() }).unwrap()
 }
 
-type Rows = Vec<(u64, EventTime, EventTime, u64, Seen)>;
+/// Key, beginning, end, pending, accumulator.
+type Rows<A> = Vec<(u64, EventTime, EventTime, u64, A)>;
 
-impl Subtasks {
-    fn new(options: WindowOptions) -> Self {
+impl<L: WindowLogic<u64, u64, Out = Fired>> Subtasks<L> {
+    fn new(logic: L, options: WindowOptions) -> Self {
         let (spans, slices) = (Vec::new(), Vec::new());
-        let mut tasks = Subtasks { options, tables: Vec::new(), snapshots: 0, spans, slices };
+        let mut tasks = Subtasks { logic, options, tables: Vec::new(), snapshots: 0, spans, slices };
         tasks.restore(1);
         tasks
     }
@@ -195,10 +223,14 @@ impl Subtasks {
         KeyGroups::new(GROUPS, self.tables.len() as u32)
     }
 
-    fn of(&mut self, key: u64) -> &mut Tested {
-        use crate::record::Record;
+    fn of(&mut self, key: u64) -> &mut WindowTable<u64, u64, L> {
         let groups = self.groups();
         &mut self.tables[groups.subtask_of(groups.group_of(key.key_hash())) as usize]
+    }
+
+    fn add(&mut self, key: u64, time: EventTime, number: u64, out: &mut Collected<Fired>) {
+        let part = self.logic.first(number);
+        self.of(key).add(key, time, part, out);
     }
 
     /// Begins a snapshot of all subtasks.
@@ -220,10 +252,14 @@ impl Subtasks {
     }
 
     /// What the snapshot under way has, when it has everything.
-    fn rows(&mut self) -> Rows {
+    fn rows(&mut self) -> Rows<L::Accumulator>
+    where
+        L::Accumulator: Ord,
+    {
         while self.slice(100) {}
         let (reader, mut rows) = (reader(), Vec::new());
-        let mut add = |row: Row<u64, Seen>| rows.push((row.key, row.start, row.end, row.pending, row.accumulator));
+        let mut add =
+            |row: Row<u64, L::Accumulator>| rows.push((row.key, row.start, row.end, row.pending, row.accumulator));
         self.slices.iter().for_each(|group| reader.read(group, &mut add).unwrap());
         rows.sort_unstable();
         rows
@@ -240,7 +276,7 @@ impl Subtasks {
                 for group in self.slices.iter().filter(|group| new.range_of(subtask).contains(&group.group)) {
                     reader.read(group, |row| rows.push(row)).unwrap();
                 }
-                let mut table = Tested::new(AggregateWindow::new(CountAndSum), self.options);
+                let mut table = WindowTable::new(self.logic.clone(), self.options);
                 table.begin_with((new, subtask), &self.spans, rows.into_iter());
                 table
             })
@@ -265,13 +301,22 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Runs the steps; `restores`: also those that restore.
 fn check(options: WindowOptions, steps: &[Step], restores: bool) {
-    let (mut model, mut tasks) = (Model::new(options), Subtasks::new(options));
+    check_with(logic(), options, steps, restores);
+    check_with(Logic::new(CountAndSum { subtracts: true }), options, steps, restores);
+    check_with(ProcessWindow::new(Listed), options, steps, restores);
+}
+
+fn check_with<L>(logic: L, options: WindowOptions, steps: &[Step], restores: bool)
+where
+    L: WindowLogic<u64, u64, Out = Fired>,
+{
+    let (mut model, mut tasks) = (Model::new(options), Subtasks::new(logic, options));
     for (number, step) in (1..).zip(steps) {
         let mut out = Collected(Vec::new());
         match *step {
             Step::Record(key, time) => {
                 let late = tasks.of(key).is_late(&key, time);
-                tasks.of(key).add(key, time, (1, 1 << (number % 50)), &mut out);
+                tasks.add(key, time, 1 << (number % 50), &mut out);
                 let taken = model.add(key, time, 1 << (number % 50));
                 let nowhere = model.windows_of(time).is_empty();
                 assert_eq!(late, !taken && !nowhere, "{options:?}, step {number}: {step:?} of {steps:?}");
@@ -345,7 +390,7 @@ proptest! {
         steps in proptest::collection::vec(step(), 1..60),
     ) {
         let options = WindowOptions::new(assigner);
-        let logic = Logic::new(CountAndSum);
+        let logic = logic();
         let key_of = |record: &u64| record & 3;
         let time_of = EventTimeOf(|record: &u64| (record >> 2) as i64 - 100);
         let mut parts = WindowPartOperator::new(key_of, time_of, logic.clone(), options);
@@ -396,15 +441,15 @@ proptest! {
         before in proptest::collection::vec(step(), 1..60),
         meanwhile in proptest::collection::vec((step(), 0..4_usize), 1..60),
     ) {
-        let mut tasks = Subtasks::new(WindowOptions { assigner, trigger, purging, lateness });
+        let mut tasks = Subtasks::new(logic(), WindowOptions { assigner, trigger, purging, lateness });
         let mut out = Collected(Vec::new());
         let mut number = 0;
-        let mut take = |tasks: &mut Subtasks, step: &Step| {
+        let mut take = |tasks: &mut Subtasks<Logic>, step: &Step| {
             number += 1;
             match *step {
                 Step::Record(key, time) => {
                     let key = (key * 31 + number * 7) % keys;
-                    tasks.of(key).add(key, time, (1, number), &mut out);
+                    tasks.add(key, time, number, &mut out);
                 }
                 Step::Watermark(time) => tasks.tables.iter_mut().for_each(|table| table.advance(time, &mut out)),
                 Step::Restore(parallelism) => {
@@ -432,7 +477,7 @@ fn times_at_the_ends_of_time_are_kept() {
         WindowAssigner::Grid(Grid { size: 1000, slide: 300, offset: 7 }),
         WindowAssigner::Session { gap: 1000 },
     ] {
-        let mut table = Tested::new(AggregateWindow::new(CountAndSum), WindowOptions::new(assigner));
+        let mut table = Tested::new(logic(), WindowOptions::new(assigner));
         let mut out = Collected(Vec::new());
         for time in [-3_155_760_000_000, 0, 4_733_510_400_000, EventTime::MAX - 2] {
             table.add(1, time, (1, 1), &mut out);
@@ -449,7 +494,7 @@ fn a_hundred_thousand_windows_of_one_key_fire_once_each() {
     for assigner in [WindowAssigner::Grid(Grid { size: 10, slide: 10, offset: 0 }), WindowAssigner::Session { gap: 5 }]
     {
         let options = WindowOptions { lateness: 1 << 40, ..WindowOptions::new(assigner) };
-        let mut table = Tested::new(AggregateWindow::new(CountAndSum), options);
+        let mut table = Tested::new(logic(), options);
         let mut out = Collected(Vec::new());
         for time in 0..100_000 {
             table.add(1, time * 10, (1, 1), &mut out);
@@ -465,13 +510,13 @@ fn a_hundred_thousand_windows_of_one_key_fire_once_each() {
 #[test]
 fn a_job_that_goes_on_after_it_was_drained_takes_records() {
     let options = WindowOptions::new(WindowAssigner::Grid(Grid { size: 10, slide: 10, offset: 0 }));
-    let mut tasks = Subtasks::new(options);
+    let mut tasks = Subtasks::new(logic(), options);
     let mut out = Collected(Vec::new());
-    tasks.of(1).add(1, 5, (1, 1), &mut out);
+    tasks.add(1, 5, 1, &mut out);
     tasks.of(1).advance(EventTime::MAX, &mut out);
     tasks.begin();
     tasks.restore(2);
-    tasks.of(1).add(1, 25, (1, 2), &mut out);
+    tasks.add(1, 25, 2, &mut out);
     tasks.of(1).advance(40, &mut out);
     let windows: Vec<_> = out.0.iter().map(|(_, window, seen)| (window.start, *seen)).collect();
     assert_eq!(windows, [(0, (1, 1)), (20, (1, 2))]);
