@@ -45,7 +45,7 @@ pub struct TableSnapshot {
     pub columns: Vec<Column>,
     /// Number of key groups of the operator; fixed for the life of the state.
     pub max_parallelism: u32,
-    /// By group, ascending; groups without rows are left out.
+    /// By group, ascending; groups without rows are left out, those with many may be there more than once.
     pub groups: Vec<GroupSlice>,
 }
 

@@ -248,7 +248,8 @@ impl<L: WindowLogic<u64, u64, Out = Fired>> Subtasks<L> {
     fn slice(&mut self, keys: usize) -> bool {
         let slices = &mut self.slices;
         let mut add = |_, group, rows, bytes| slices.push(RestoredRows { group, rows, bytes });
-        self.tables.iter_mut().fold(false, |more, table| table.step(Budget::of_keys(keys), &mut add) || more)
+        let more = self.tables.iter_mut().map(|table| table.step(Budget::of_keys(keys), &mut add));
+        more.fold(false, |any, more| any | more)
     }
 
     /// What the snapshot under way has, when it has everything.
