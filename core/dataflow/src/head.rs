@@ -176,6 +176,9 @@ impl<R: SourceReader, T: 'static, D: Stage<T>> Stage<T> for SourceStage<R, T, D>
     fn processing_time(&mut self, now: EventTime) -> EventTime {
         self.down.processing_time(now)
     }
+    fn is_settled(&self) -> bool {
+        self.down.is_settled()
+    }
     fn close(&mut self, task: &TaskContext) -> Result<(), TaskError> {
         self.down.close(task)
     }
@@ -562,6 +565,9 @@ where
     fn processing_time(&mut self, now: EventTime) -> EventTime {
         let own = self.guarded(|op, down| op.processing_time(now, down));
         own.min(self.down.processing_time(now))
+    }
+    fn is_settled(&self) -> bool {
+        self.down.is_settled()
     }
     fn close(&mut self, task: &TaskContext) -> Result<(), TaskError> {
         if let Some(sides) = self.op.side_outputs() {

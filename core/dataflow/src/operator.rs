@@ -80,10 +80,25 @@ pub trait Stage<T>: Collector<T> + 'static {
     fn checkpoint_ended(&mut self, checkpoint: u64, completed: bool);
     /// Fires the timers due at this processing time. When the next one is due; `EventTime::MAX` if there is none.
     fn processing_time(&mut self, now: EventTime) -> EventTime;
+    /// Whether nothing is under way any more that the end of the input has to wait for.
+    fn is_settled(&self) -> bool {
+        true
+    }
     /// Ends the outputs of a chain that had finished before the job was restored, without opening it.
     fn close(&mut self, task: &TaskContext) -> Result<(), TaskError>;
     /// Lets buffered results move on.
     fn flush(&mut self, why: Flush);
+}
+
+/// What an operator does of its own accord.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnStep {
+    /// Nothing more for now.
+    Done,
+    /// It sends a watermark or a change of idleness, behind what it has emitted.
+    Time(Control),
+    /// It is about to wait: what is buffered behind it moves on before.
+    Flush,
 }
 
 /// One logical operator: what happens to a record between two points of a chain.
@@ -93,8 +108,8 @@ pub trait Operator<In>: Clone + Send + 'static {
     /// The record type it emits.
     type Out: 'static;
 
-    /// Whether it makes watermarks or idleness of its own ([`own_time`](Self::own_time)).
-    const OWN_TIME: bool = false;
+    /// Whether it does something of its own accord ([`own_step`](Self::own_step)).
+    const OWN_STEPS: bool = false;
 
     /// Says what state it has. Called also where the operator never runs, so that the state of a checkpoint can be compared with it
     /// before a running job is stopped; must have no effect but on handles of its states.
@@ -134,11 +149,17 @@ pub trait Operator<In>: Clone + Send + 'static {
         Some(control)
     }
 
-    /// A watermark or change of idleness that the operator wants to send, asked for after each call if
-    /// [`OWN_TIME`](Self::OWN_TIME), until there is none.
+    /// What the operator does of its own accord, asked after each call if [`OWN_STEPS`](Self::OWN_STEPS), until it is done: emits
+    /// records, sends a watermark behind them.
     #[inline(always)]
-    fn own_time(&mut self) -> Option<Control> {
-        None
+    fn own_step<C: Collector<Self::Out>>(&mut self, out: &mut C) -> OwnStep {
+        let _ = out;
+        OwnStep::Done
+    }
+
+    /// Whether nothing is under way any more that the end of the input has to wait for. While it waits, checkpoints and timers go on.
+    fn is_settled(&self) -> bool {
+        true
     }
 
     /// The input ended; whatever is still held goes out now.
@@ -315,24 +336,40 @@ impl<In, Op: Operator<In>, D: Stage<Op::Out>> Collector<In> for OpStage<Op, D> {
     #[inline(always)]
     fn push(&mut self, record: In) {
         self.guarded(|op, down| op.process(record, down));
-        self.send_own_time();
+        self.own_steps();
     }
 }
 
 impl<Op, D> OpStage<Op, D> {
-    /// Sends the watermarks and changes of idleness that the operator makes.
+    /// Lets the operator do what it does of its own accord.
     #[inline(always)]
-    fn send_own_time<In, Out: 'static>(&mut self)
+    fn own_steps<In, Out: 'static>(&mut self)
     where
         Op: Operator<In, Out = Out>,
         D: Stage<Out>,
     {
-        if !Op::OWN_TIME {
+        if !Op::OWN_STEPS {
             return;
         }
-        while let Some(control) = self.guarded(|op, _| op.own_time()) {
-            self.pass_time(control);
+        loop {
+            match self.guarded(|op, down| op.own_step(down)) {
+                OwnStep::Done => return,
+                OwnStep::Time(control) => self.pass_time(control),
+                OwnStep::Flush => self.flush_behind(Flush::Idle),
+            }
         }
+    }
+
+    #[inline(never)]
+    fn flush_behind<In, Out: 'static>(&mut self, why: Flush)
+    where
+        Op: Operator<In, Out = Out>,
+        D: Stage<Out>,
+    {
+        if let Some(sides) = self.op.side_outputs() {
+            sides.flush(why);
+        }
+        self.down.flush(why);
     }
 
     #[inline(never)]
@@ -375,7 +412,7 @@ impl<In: 'static, Op: Operator<In>, D: Stage<Op::Out>> Stage<In> for OpStage<Op,
             // Barriers come through `barrier`.
             Control::Barrier(_) => Some(control),
         });
-        self.send_own_time();
+        self.own_steps();
         if let Some(control) = passed {
             self.pass_time(control);
         }
@@ -389,7 +426,7 @@ impl<In: 'static, Op: Operator<In>, D: Stage<Op::Out>> Stage<In> for OpStage<Op,
             }
             op.before_barrier(down);
         });
-        self.send_own_time();
+        self.own_steps();
         self.guarded(|op, _| op.snapshot(&mut snapshot.operator(node)));
         if let Some(sides) = self.op.side_outputs() {
             sides.control(Control::Barrier(barrier));
@@ -410,8 +447,12 @@ impl<In: 'static, Op: Operator<In>, D: Stage<Op::Out>> Stage<In> for OpStage<Op,
 
     fn processing_time(&mut self, now: EventTime) -> EventTime {
         let own = self.guarded(|op, down| op.processing_time(now, down));
-        self.send_own_time();
+        self.own_steps();
         own.min(self.down.processing_time(now))
+    }
+
+    fn is_settled(&self) -> bool {
+        self.op.is_settled() && self.down.is_settled()
     }
 
     fn close(&mut self, task: &TaskContext) -> Result<(), TaskError> {
@@ -424,11 +465,8 @@ impl<In: 'static, Op: Operator<In>, D: Stage<Op::Out>> Stage<In> for OpStage<Op,
 
     fn flush(&mut self, why: Flush) {
         self.guarded(|op, down| op.flush(why, down));
-        self.send_own_time();
-        if let Some(sides) = self.op.side_outputs() {
-            sides.flush(why);
-        }
-        self.down.flush(why);
+        self.own_steps();
+        self.flush_behind(why);
     }
 }
 

@@ -14,6 +14,7 @@ use weir_model::{
 use crate::fabric::Fabric;
 use crate::failure::{self, FailureKind, TaskError, TaskFailure};
 use crate::net::Network;
+use crate::operators::async_io::AsyncRuntime;
 use crate::plan::{JobPlan, TaskContext};
 use crate::sink::Committable;
 use crate::snapshot::{RestoredTask, Triggers};
@@ -75,6 +76,7 @@ pub struct WorkerRuntime {
     storage: Arc<dyn StateStorage>,
     restored: BTreeMap<TaskId, RestoredTask>,
     triggers: Triggers,
+    async_runtime: AsyncRuntime,
 }
 
 impl fmt::Debug for WorkerRuntime {
@@ -114,6 +116,11 @@ impl WorkerRuntime {
 
     pub(crate) fn triggers(&self) -> &Triggers {
         &self.triggers
+    }
+
+    /// Where the worker's asynchronous functions run.
+    pub(crate) fn async_runtime(&self) -> &AsyncRuntime {
+        &self.async_runtime
     }
 
     /// The operator at the head of the task's chain: what is in flight before it counts as its state.
@@ -205,8 +212,10 @@ impl Worker {
         };
         let restored = restore.into_iter().map(restored).collect();
         let (coordinator, triggers) = (Coordinator { link }, Triggers::default());
+        let async_runtime = AsyncRuntime::default();
         let runtime =
-            Arc::new(WorkerRuntime { plan, fabric, coordinator, run_id, attempt, storage, restored, triggers });
+            WorkerRuntime { plan, fabric, coordinator, run_id, attempt, storage, restored, triggers, async_runtime };
+        let runtime = Arc::new(runtime);
         let worker = Worker { runtime, network, threads: Mutex::default() };
         worker.spawn_tasks();
         worker

@@ -46,6 +46,7 @@ pub mod stream;
 pub use clap::Args;
 pub use environment::Environment;
 pub use error::{Error, Result};
+pub use weir_dataflow::operators::async_io::{AsyncContext, AsyncError, AsyncFunction, AsyncOptions, RetryStrategy};
 pub use weir_dataflow::operators::window::{TimeWindow, Trigger, WindowContext, WindowFunction};
 pub use weir_dataflow::operators::{Aggregator, WatermarkAlignment, WatermarkGenerator, WatermarkStrategy};
 pub use weir_dataflow::process::{
@@ -79,6 +80,7 @@ pub mod prelude {
         Aggregator, Args, BroadcastProcessFunction, CoProcessFunction, KeyedBroadcastProcessFunction,
         KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, OutputTag, ProcessContext, ProcessFunction,
     };
+    pub use crate::{AsyncContext, AsyncError, AsyncFunction, AsyncOptions, RetryStrategy};
     pub use crate::{TimeWindow, Trigger, WatermarkGenerator, WatermarkStrategy, WindowContext, WindowFunction};
     pub use weir_derive::Record;
 }

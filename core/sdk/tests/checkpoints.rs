@@ -244,6 +244,51 @@ fn assert_tallied(directory: &Path) {
     assert!(found == expect, "{} lines of {}", found.len(), expect.len());
 }
 
+/// The number of the newest complete checkpoint; 0 if there is none yet.
+fn newest(state: &Path) -> u64 {
+    let jobs = fs::read_dir(state).into_iter().flatten().flatten();
+    let entries = jobs.flat_map(|job| fs::read_dir(job.path()).into_iter().flatten().flatten());
+    let complete = entries.filter(|entry| entry.path().join("_metadata").exists());
+    let number = |name: std::ffi::OsString| name.to_string_lossy().strip_prefix("chk-")?.parse().ok();
+    complete.filter_map(|entry| number(entry.file_name())).max().unwrap_or(0)
+}
+
+/// A job that asks for each number. Some are answered only when a barrier has passed since they were asked for.
+fn asking(
+    output: &Path,
+    options: &BTreeMap<&str, String>,
+    parallelism: u32,
+    order: AsyncOptions,
+    on_number: impl Fn(u64) + Clone + Send + Sync + 'static,
+) -> weir::Result<()> {
+    let state = PathBuf::from(&options["execution.checkpointing.dir"]);
+    weir::run::in_process("asking", |env| {
+        env.set_parallelism(parallelism);
+        for (key, value) in options {
+            env.set(key, value);
+        }
+        env.source(Numbers { output: output.to_owned() })
+            .uid("numbers")
+            .rebalance()
+            .async_map(order, move |number| {
+                on_number(number);
+                let state = state.clone();
+                async move {
+                    let asked_at = newest(&state);
+                    // The next one to be complete may have passed already.
+                    while number.is_multiple_of(150) && newest(&state) < asked_at + 2 {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                    Ok(number)
+                }
+            })
+            .uid("asking")
+            .sink(FileSink::text(output))
+            .uid("files");
+        Ok(())
+    })
+}
+
 fn with_checkpoints(directory: &Path) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("execution.checkpointing.interval", "10 ms".to_owned()),
@@ -314,6 +359,48 @@ fn a_job_goes_on_from_a_checkpoint_of_one_that_failed() {
     assert_complete(&output);
 }
 
+#[test]
+fn requests_in_flight_are_asked_for_again_also_at_another_parallelism() {
+    for order in [AsyncOptions::ordered(), AsyncOptions::unordered()] {
+        // Were there less room, barriers would wait behind records that wait for them.
+        let order = order.capacity(END as usize);
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("out");
+        let fails_after_a_checkpoint = |state: PathBuf| {
+            move |_| {
+                if newest(&state) > 0 {
+                    panic!("planned");
+                }
+            }
+        };
+        let run = |from: Option<PathBuf>, parallelism| {
+            let state = dir.path().join(format!("{parallelism}"));
+            let mut options = retained(&state);
+            options.extend(from.map(|path| ("execution.state-recovery.path", path.display().to_string())));
+            let ended = match parallelism {
+                3 => asking(&output, &options, 3, order.clone(), |_| {}),
+                failing => asking(&output, &options, failing, order.clone(), fails_after_a_checkpoint(state.clone())),
+            };
+            ended.map(|()| None).or_else(|error| {
+                assert!(error.to_string().contains("planned"), "{error}");
+                Ok::<_, weir::Error>(checkpoints(&state).pop())
+            })
+        };
+        let first = run(None, 2).unwrap().expect("it fails");
+        let second = run(Some(first), 1).unwrap().expect("it fails");
+        assert_eq!(run(Some(second), 3).unwrap(), None);
+        assert_complete(&output);
+    }
+}
+
+/// Checkpoints that stay when the job fails.
+fn retained(directory: &Path) -> BTreeMap<&'static str, String> {
+    let mut options = with_checkpoints(directory);
+    let retention = "execution.checkpointing.externalized-checkpoint-retention";
+    options.insert(retention, "RETAIN_ON_CANCELLATION".to_owned());
+    options
+}
+
 /// Runs a job that fails, and starts it again from its last checkpoint, until it does not fail any more.
 fn go_on<F: Fn(u64) + Clone + Send + 'static>(
     output: &Path,
@@ -321,12 +408,10 @@ fn go_on<F: Fn(u64) + Clone + Send + 'static>(
     job: impl Fn(&Path, &BTreeMap<&str, String>, F) -> weir::Result<()>,
     failing: impl Fn() -> F,
 ) {
-    let retention = "execution.checkpointing.externalized-checkpoint-retention";
     let mut from = None;
     for run in 0.. {
         let state = state.join(format!("{run}"));
-        let mut options = with_checkpoints(&state);
-        options.insert(retention, "RETAIN_ON_CANCELLATION".to_owned());
+        let mut options = retained(&state);
         options.extend(from.take().map(|path| ("execution.state-recovery.path", path)));
         match job(output, &options, failing()) {
             Ok(()) => {

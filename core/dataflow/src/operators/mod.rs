@@ -1,6 +1,7 @@
 //! The operators the SDK builds chains of.
 
 mod aggregate;
+pub mod async_io;
 mod simple;
 mod split_watermarks;
 mod watermarks;

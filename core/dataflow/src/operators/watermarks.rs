@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::element::{Control, EventTime};
 use crate::failure::TaskError;
-use crate::operator::{Collector, Flush, Operator, OperatorContext};
+use crate::operator::{Collector, Flush, Operator, OperatorContext, OwnStep};
 use crate::snapshot::millis_now;
 
 /// Follows the times of records. Cloned once per subtask, or per split.
@@ -147,6 +147,25 @@ impl<T, G> WatermarkOperator<T, G> {
             record: PhantomData,
         }
     }
+
+    /// The next watermark or change of idleness to send.
+    #[inline(always)]
+    fn next_time(&mut self) -> Option<Control>
+    where
+        G: WatermarkGenerator<T>,
+    {
+        if self.active && self.sent.idle {
+            return self.sent.turn(false);
+        }
+        // Before idleness, because a watermark also says that there is something.
+        if !self.sent.idle
+            && let Some(control) = self.sent.advance(self.strategy.generator.watermark())
+        {
+            return Some(control);
+        }
+        self.due = false;
+        if std::mem::take(&mut self.falls_idle) { self.sent.turn(true) } else { None }
+    }
 }
 
 impl<T, G: Clone> Clone for WatermarkOperator<T, G> {
@@ -157,7 +176,7 @@ impl<T, G: Clone> Clone for WatermarkOperator<T, G> {
 
 impl<T: 'static, G: WatermarkGenerator<T>> Operator<T> for WatermarkOperator<T, G> {
     type Out = T;
-    const OWN_TIME: bool = true;
+    const OWN_STEPS: bool = true;
 
     fn open(&mut self, _context: &OperatorContext<'_>) -> Result<(), TaskError> {
         self.active_at = millis_now();
@@ -193,21 +212,11 @@ impl<T: 'static, G: WatermarkGenerator<T>> Operator<T> for WatermarkOperator<T, 
     }
 
     #[inline(always)]
-    fn own_time(&mut self) -> Option<Control> {
+    fn own_step<C: Collector<T>>(&mut self, _out: &mut C) -> OwnStep {
         if !self.due {
-            return None;
+            return OwnStep::Done;
         }
-        if self.active && self.sent.idle {
-            return self.sent.turn(false);
-        }
-        // Before idleness, because a watermark also says that there is something.
-        if !self.sent.idle
-            && let Some(control) = self.sent.advance(self.strategy.generator.watermark())
-        {
-            return Some(control);
-        }
-        self.due = false;
-        if std::mem::take(&mut self.falls_idle) { self.sent.turn(true) } else { None }
+        self.next_time().map_or(OwnStep::Done, OwnStep::Time)
     }
 
     fn processing_time<C: Collector<T>>(&mut self, now: EventTime, _out: &mut C) -> EventTime {

@@ -10,7 +10,7 @@ use super::builder::SnapshotBuilder;
 use super::writer::WriterSetup;
 use crate::element::{Barrier, Control, EventTime};
 use crate::failure::TaskError;
-use crate::operator::Stage;
+use crate::operator::{Flush, Stage};
 use crate::plan::TaskContext;
 use crate::source::{NextSplit, SplitAnswer};
 use crate::task::{Mail, TaskShared, Waiting};
@@ -269,8 +269,9 @@ impl TaskCheckpoints {
         Ok(())
     }
 
-    /// The task's input has ended: barriers that it should still begin go first, and everything is handed over. Whether the input
-    /// has an end; otherwise the job was stopped with a savepoint, and the task finishes as it stands.
+    /// The task's input has ended: barriers that it should still begin go first, everything is handed over, and what is under way in the
+    /// chain comes to its end. Whether the input has an end; otherwise the job was stopped with a savepoint, and the task finishes as it
+    /// stands.
     pub(crate) fn finish<T>(&mut self, stage: &mut impl Stage<T>) -> Result<bool, TaskError> {
         loop {
             let progress = self.read_mail(stage)?;
@@ -283,12 +284,19 @@ impl TaskCheckpoints {
                 self.setup.wait();
                 return Ok(false);
             }
-            if self.stopping.is_none() {
+            if self.stopping.is_some() {
+                self.task.check_canceled()?;
+                self.task.park(Waiting::Idle, None);
+                continue;
+            }
+            if !stage.is_settled() {
+                stage.flush(Flush::Idle);
+            }
+            if stage.is_settled() {
                 self.setup.wait();
                 return Ok(true);
             }
-            self.task.check_canceled()?;
-            self.task.park(Waiting::Idle, None);
+            self.idle(None, stage)?;
         }
     }
 

@@ -5,6 +5,7 @@
 //! used once; [`DataStream::share`] gives it several consumers.
 
 pub mod aggregates;
+mod async_io;
 mod connected;
 mod exchanges;
 pub mod joins;
