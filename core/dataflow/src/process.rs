@@ -5,12 +5,15 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::declaration::OperatorState;
 use crate::element::Control;
 use crate::exchange::{ExchangeStage, RoundRobinPartitioner};
 use crate::failure::TaskError;
 use crate::operator::{CoOperator, Collector, Flush, Operator, OperatorContext, Stage};
 use crate::plan::{PortId, TaskContext};
 use crate::record::Record;
+use crate::snapshot::OperatorSnapshotter;
+use crate::state::{OperatorStateAccess, OperatorStateDeclarer, OperatorStates};
 
 mod broadcast;
 mod keyed;
@@ -140,13 +143,15 @@ pub struct ProcessContext<Out> {
     // Emitted records wait here until the user's function returns: that keeps the fused rest of the chain out of its signature.
     emitted: Vec<Out>,
     sides: SideOutputs,
+    /// Of functions without keys.
+    states: OperatorStates,
     subtask: u32,
     parallelism: u32,
 }
 
 impl<Out> ProcessContext<Out> {
     fn new(sides: SideOutputs) -> Self {
-        ProcessContext { emitted: Vec::new(), sides, subtask: 0, parallelism: 1 }
+        ProcessContext { emitted: Vec::new(), sides, states: OperatorStates::default(), subtask: 0, parallelism: 1 }
     }
 
     fn open(&mut self, task: &TaskContext) -> Result<(), TaskError> {
@@ -184,10 +189,25 @@ impl<Out> ProcessContext<Out> {
     }
 }
 
+impl<Out> OperatorStateAccess for ProcessContext<Out> {
+    fn operator_states(&self) -> &OperatorStates {
+        &self.states
+    }
+    fn operator_states_mut(&mut self) -> &mut OperatorStates {
+        &mut self.states
+    }
+}
+
 /// A function over the records of a stream, with a context. Cloned once per subtask.
 pub trait ProcessFunction<In>: Clone + Send + 'static {
     /// The records it emits.
     type Out: Send + 'static;
+
+    /// Declares list states. Called before [`open`](Self::open), and also where the function never runs, to compare them with those of a
+    /// checkpoint: must do nothing else.
+    fn declare(&mut self, states: &mut OperatorStateDeclarer<'_>) {
+        let _ = states;
+    }
 
     /// Called once before the first record.
     fn open(&mut self, context: &mut ProcessContext<Self::Out>) {
@@ -238,10 +258,19 @@ impl<F, Out> WithSideOutputs for ProcessOperator<F, Out> {
 impl<In, F: ProcessFunction<In>> Operator<In> for ProcessOperator<F, F::Out> {
     type Out = F::Out;
 
+    fn declare(&mut self, state: &mut OperatorState) {
+        OperatorStates::describe(state, |states| self.function.declare(states));
+    }
+
     fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
         self.context.open(context.task)?;
+        self.context.states = OperatorStates::open(context, |states| self.function.declare(states))?;
         self.function.open(&mut self.context);
         Ok(())
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshotter<'_>) {
+        self.context.states.snapshot(snapshot);
     }
 
     #[inline(always)]
@@ -299,6 +328,12 @@ pub trait CoProcessFunction<A, B>: Clone + Send + 'static {
     /// The records it emits.
     type Out: Send + 'static;
 
+    /// Declares list states. Called before [`open`](Self::open), and also where the function never runs, to compare them with those of a
+    /// checkpoint: must do nothing else.
+    fn declare(&mut self, states: &mut OperatorStateDeclarer<'_>) {
+        let _ = states;
+    }
+
     /// Called once before the first record.
     fn open(&mut self, context: &mut ProcessContext<Self::Out>) {
         let _ = context;
@@ -345,10 +380,19 @@ impl<F, Out> CoProcessOperator<F, Out> {
 impl<A, B, F: CoProcessFunction<A, B>> CoOperator<A, B> for CoProcessOperator<F, F::Out> {
     type Out = F::Out;
 
+    fn declare(&mut self, state: &mut OperatorState) {
+        OperatorStates::describe(state, |states| self.function.declare(states));
+    }
+
     fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
         self.context.open(context.task)?;
+        self.context.states = OperatorStates::open(context, |states| self.function.declare(states))?;
         self.function.open(&mut self.context);
         Ok(())
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshotter<'_>) {
+        self.context.states.snapshot(snapshot);
     }
 
     #[inline(always)]

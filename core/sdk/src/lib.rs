@@ -70,8 +70,8 @@ pub mod prelude {
     pub use crate::environment::Environment;
     pub use crate::record::{Bytes, Record, Serde, Text};
     pub use crate::state::{
-        AggregatingState, BroadcastDeclarer, BroadcastState, BroadcastStates, ListState, MapState, ReducingState,
-        StateDeclarer, StateTtl, TimeDomain, Timer, ValueState,
+        AggregatingState, BroadcastDeclarer, BroadcastState, BroadcastStates, ListState, MapState, OperatorListState,
+        OperatorStateDeclarer, ReducingState, StateDeclarer, StateTtl, TimeDomain, Timer, ValueState,
     };
     pub use crate::stream::joins::Side;
     pub use crate::stream::windows::{Global, Session, Sliding, Tumbling, WindowResult};

@@ -8,6 +8,7 @@ use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
 use weir_checkpoint::Redistribution;
 
+use super::listed::{Listed, ListedStates};
 use crate::declaration::OperatorState;
 use crate::failure::TaskError;
 use crate::operator::OperatorContext;
@@ -17,34 +18,13 @@ use crate::snapshot::OperatorSnapshotter;
 /// The broadcast states of one subtask.
 ///
 /// They change by what is broadcast, which reaches all subtasks in the same order; so each has them alike.
-#[derive(Default)]
-pub struct BroadcastStates {
-    maps: Vec<NamedMap>,
-}
-
-struct NamedMap {
-    name: String,
-    map: Box<dyn ErasedMap>,
-}
-
-impl fmt::Debug for BroadcastStates {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.maps.iter().map(|map| &map.name)).finish()
-    }
-}
+#[derive(Debug, Default)]
+pub struct BroadcastStates(ListedStates);
 
 /// A map of pairs, as they are in snapshots.
 struct BroadcastMap<K, V> {
     pairs: HashTable<(K, V)>,
     hasher: DefaultHashBuilder,
-}
-
-trait ErasedMap: Send {
-    fn declare(&self, name: &str, state: &mut OperatorState);
-    fn restore(&mut self, name: &str, context: &OperatorContext<'_>) -> Result<(), TaskError>;
-    fn snapshot(&self, name: &str, snapshot: &mut OperatorSnapshotter<'_>);
-    fn as_any(&self) -> &dyn std::any::Any;
-    fn as_any_mut(&mut self) -> &mut dyn std::any::Any;
 }
 
 impl<K: Record + Eq + Hash, V: Record> BroadcastMap<K, V> {
@@ -73,7 +53,7 @@ impl<K: Record + Eq + Hash, V: Record> BroadcastMap<K, V> {
     }
 }
 
-impl<K: Record + Eq + Hash, V: Record> ErasedMap for BroadcastMap<K, V> {
+impl<K: Record + Eq + Hash, V: Record> Listed for BroadcastMap<K, V> {
     fn declare(&self, name: &str, state: &mut OperatorState) {
         state.list::<(K, V)>(name, Redistribution::Broadcast);
     }
@@ -86,12 +66,6 @@ impl<K: Record + Eq + Hash, V: Record> ErasedMap for BroadcastMap<K, V> {
     fn snapshot(&self, name: &str, snapshot: &mut OperatorSnapshotter<'_>) {
         snapshot.list(name, Redistribution::Broadcast, &self.pairs);
     }
-    fn as_any(&self) -> &dyn std::any::Any {
-        self
-    }
-    fn as_any_mut(&mut self) -> &mut dyn std::any::Any {
-        self
-    }
 }
 
 /// Declares broadcast states. Each has a name of its own, by which it is found again in checkpoints.
@@ -101,28 +75,22 @@ pub struct BroadcastDeclarer<'a>(pub(crate) &'a mut BroadcastStates);
 impl BroadcastDeclarer<'_> {
     /// A map.
     pub fn map<K: Record + Eq + Hash, V: Record>(&mut self, name: &str) -> BroadcastState<K, V> {
-        let maps = &mut self.0.maps;
-        assert!(
-            maps.iter().all(|map| map.name != name),
-            "broadcast state `{name}` is declared twice; give each state of an operator its own name"
-        );
         let map = BroadcastMap::<K, V> { pairs: HashTable::new(), hasher: DefaultHashBuilder::default() };
-        maps.push(NamedMap { name: name.to_owned(), map: Box::new(map) });
-        BroadcastState { number: maps.len() - 1, entry: PhantomData }
+        BroadcastState { number: self.0.0.add("broadcast", name, map), entry: PhantomData }
     }
 }
 
 impl BroadcastStates {
     pub(crate) fn declare(&self, state: &mut OperatorState) {
-        self.maps.iter().for_each(|NamedMap { name, map }| map.declare(name, state));
+        self.0.declare(state);
     }
 
     pub(crate) fn restore(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
-        self.maps.iter_mut().try_for_each(|NamedMap { name, map }| map.restore(name, context))
+        self.0.restore(context)
     }
 
     pub(crate) fn snapshot(&self, snapshot: &mut OperatorSnapshotter<'_>) {
-        self.maps.iter().for_each(|NamedMap { name, map }| map.snapshot(name, snapshot));
+        self.0.snapshot(snapshot);
     }
 }
 
@@ -158,11 +126,11 @@ const UNDECLARED: &str =
 
 impl<K: Record + Eq + Hash, V: Record> BroadcastState<K, V> {
     fn map<'s>(&self, states: &'s BroadcastStates) -> &'s BroadcastMap<K, V> {
-        states.maps.get(self.number).and_then(|map| map.map.as_any().downcast_ref()).expect(UNDECLARED)
+        states.0.get(self.number).expect(UNDECLARED)
     }
 
     fn map_mut<'s>(&self, states: &'s mut BroadcastStates) -> &'s mut BroadcastMap<K, V> {
-        states.maps.get_mut(self.number).and_then(|map| map.map.as_any_mut().downcast_mut()).expect(UNDECLARED)
+        states.0.get_mut(self.number).expect(UNDECLARED)
     }
 
     /// The value of `key`.

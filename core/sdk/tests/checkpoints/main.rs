@@ -2,6 +2,8 @@
 //! from them.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod rescaled;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -161,9 +163,7 @@ fn copy(
 ) -> weir::Result<()> {
     weir::run::in_process("copy", |env| {
         env.set_parallelism(2);
-        for (key, value) in options {
-            env.set(key, value);
-        }
+        set(env, options);
         env.source(Numbers { output: output.to_owned() })
             .uid("numbers")
             .rebalance()
@@ -211,9 +211,7 @@ fn tally(
 ) -> weir::Result<()> {
     weir::run::in_process("tally", |env| {
         env.set_parallelism(2);
-        for (key, value) in options {
-            env.set(key, value);
-        }
+        set(env, options);
         env.source(Numbers { output: output.to_owned() })
             .uid("numbers")
             .map(move |number| {
@@ -244,49 +242,10 @@ fn assert_tallied(directory: &Path) {
     assert!(found == expect, "{} lines of {}", found.len(), expect.len());
 }
 
-/// The number of the newest complete checkpoint; 0 if there is none yet.
-fn newest(state: &Path) -> u64 {
-    let jobs = fs::read_dir(state).into_iter().flatten().flatten();
-    let entries = jobs.flat_map(|job| fs::read_dir(job.path()).into_iter().flatten().flatten());
-    let complete = entries.filter(|entry| entry.path().join("_metadata").exists());
-    let number = |name: std::ffi::OsString| name.to_string_lossy().strip_prefix("chk-")?.parse().ok();
-    complete.filter_map(|entry| number(entry.file_name())).max().unwrap_or(0)
-}
-
-/// A job that asks for each number. Some are answered only when a barrier has passed since they were asked for.
-fn asking(
-    output: &Path,
-    options: &BTreeMap<&str, String>,
-    parallelism: u32,
-    order: AsyncOptions,
-    on_number: impl Fn(u64) + Clone + Send + Sync + 'static,
-) -> weir::Result<()> {
-    let state = PathBuf::from(&options["execution.checkpointing.dir"]);
-    weir::run::in_process("asking", |env| {
-        env.set_parallelism(parallelism);
-        for (key, value) in options {
-            env.set(key, value);
-        }
-        env.source(Numbers { output: output.to_owned() })
-            .uid("numbers")
-            .rebalance()
-            .async_map(order, move |number| {
-                on_number(number);
-                let state = state.clone();
-                async move {
-                    let asked_at = newest(&state);
-                    // The next one to be complete may have passed already.
-                    while number.is_multiple_of(150) && newest(&state) < asked_at + 2 {
-                        tokio::time::sleep(Duration::from_millis(1)).await;
-                    }
-                    Ok(number)
-                }
-            })
-            .uid("asking")
-            .sink(FileSink::text(output))
-            .uid("files");
-        Ok(())
-    })
+fn set(env: &Environment, options: &BTreeMap<&str, String>) {
+    for (key, value) in options {
+        env.set(key, value);
+    }
 }
 
 fn with_checkpoints(directory: &Path) -> BTreeMap<&'static str, String> {
@@ -357,40 +316,6 @@ fn a_job_goes_on_from_a_checkpoint_of_one_that_failed() {
     let output = dir.path().join("out");
     go_on(&output, &dir.path().join("state"), copy, || fails(1100, 1));
     assert_complete(&output);
-}
-
-#[test]
-fn requests_in_flight_are_asked_for_again_also_at_another_parallelism() {
-    for order in [AsyncOptions::ordered(), AsyncOptions::unordered()] {
-        // Were there less room, barriers would wait behind records that wait for them.
-        let order = order.capacity(END as usize);
-        let dir = tempfile::tempdir().unwrap();
-        let output = dir.path().join("out");
-        let fails_after_a_checkpoint = |state: PathBuf| {
-            move |_| {
-                if newest(&state) > 0 {
-                    panic!("planned");
-                }
-            }
-        };
-        let run = |from: Option<PathBuf>, parallelism| {
-            let state = dir.path().join(format!("{parallelism}"));
-            let mut options = retained(&state);
-            options.extend(from.map(|path| ("execution.state-recovery.path", path.display().to_string())));
-            let ended = match parallelism {
-                3 => asking(&output, &options, 3, order.clone(), |_| {}),
-                failing => asking(&output, &options, failing, order.clone(), fails_after_a_checkpoint(state.clone())),
-            };
-            ended.map(|()| None).or_else(|error| {
-                assert!(error.to_string().contains("planned"), "{error}");
-                Ok::<_, weir::Error>(checkpoints(&state).pop())
-            })
-        };
-        let first = run(None, 2).unwrap().expect("it fails");
-        let second = run(Some(first), 1).unwrap().expect("it fails");
-        assert_eq!(run(Some(second), 3).unwrap(), None);
-        assert_complete(&output);
-    }
 }
 
 /// Checkpoints that stay when the job fails.
