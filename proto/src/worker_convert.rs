@@ -301,6 +301,11 @@ impl proto::TaskMetrics {
             busy_nanos: metrics.busy_nanos,
             idle_nanos: metrics.idle_nanos,
             backpressured_nanos: metrics.backpressured_nanos,
+            input_watermark: metrics.input_watermark,
+            output_watermark: metrics.output_watermark,
+            state_bytes: metrics.state_bytes,
+            state_keys: metrics.state_keys,
+            operators: metrics.operators.into_iter().map(Into::into).collect(),
         }
     }
 
@@ -314,8 +319,39 @@ impl proto::TaskMetrics {
             busy_nanos: self.busy_nanos,
             idle_nanos: self.idle_nanos,
             backpressured_nanos: self.backpressured_nanos,
+            input_watermark: self.input_watermark,
+            output_watermark: self.output_watermark,
+            state_bytes: self.state_bytes,
+            state_keys: self.state_keys,
+            operators: self.operators.iter().filter_map(proto::OperatorMetric::metric).collect(),
         };
         (model::TaskId { vertex: self.vertex, subtask: self.subtask }, metrics)
+    }
+}
+
+impl From<model::OperatorMetric> for proto::OperatorMetric {
+    fn from(metric: model::OperatorMetric) -> Self {
+        let groups = metric.groups.into_iter();
+        Self {
+            operator_id: metric.operator.as_bytes().to_vec(),
+            groups: groups.map(|group| proto::MetricGroup { name: group.name, value: group.value }).collect(),
+            name: metric.name,
+            value: metric.value,
+        }
+    }
+}
+
+impl proto::OperatorMetric {
+    /// The metric; none if it is of no operator.
+    fn metric(&self) -> Option<model::OperatorMetric> {
+        let group =
+            |group: &proto::MetricGroup| model::MetricGroup { name: group.name.clone(), value: group.value.clone() };
+        Some(model::OperatorMetric {
+            operator: model::OperatorId::from_bytes(self.operator_id.as_slice().try_into().ok()?),
+            groups: self.groups.iter().map(group).collect(),
+            name: self.name.clone(),
+            value: self.value,
+        })
     }
 }
 

@@ -326,6 +326,7 @@ impl<T: Record> Outgoing<T> {
     }
 
     fn control(&mut self, control: Control) {
+        self.task.metrics().set_output_time(control);
         self.flush();
         for writer in &mut self.writers {
             if let Err(error) = writer.send_control(control, &self.task) {

@@ -14,6 +14,7 @@ use crate::element::{Barrier, Control, Element, EncodedBatch, EventTime};
 use crate::failure::{FailureKind, OperatorGuard, TaskError};
 use crate::gate::{GateAction, GateState};
 use crate::in_flight::{Overtaken, damaged};
+use crate::metrics::Gauge;
 use crate::operator::{Chain, CoOperator, Collector, Flush, OperatorContext, PREPARED, Pulse, Stage};
 use crate::plan::TaskContext;
 use crate::record::{Decoder, Record};
@@ -21,7 +22,7 @@ use crate::snapshot::{Progress, Released, SnapshotBuilder, TaskCheckpoints, end_
 use crate::source::{
     NextSplit, ReaderContext, ReaderStatus, ReaderWaker, Source, SourceReader, SplitAnswer, decode_split,
 };
-use crate::task::Waiting;
+use crate::task::{TaskShared, Waiting};
 
 /// A chain that starts with a source.
 #[derive(Debug, Clone)]
@@ -77,6 +78,7 @@ impl<S: Source> Chain for SourceHead<S> {
                 subtask: task.subtask(),
                 parallelism: task.parallelism(),
                 waker: ReaderWaker::new(shared.clone()),
+                metrics: OperatorContext { task, node: self.node }.metrics(),
             })
         })?;
         let restored = OperatorContext { task, node: self.node }.restored_list::<S::Split>(SPLITS)?;
@@ -93,9 +95,7 @@ impl<S: Source> Chain for SourceHead<S> {
             let status =
                 self.guarded(|_| stage.reader.poll(&mut Counted { down: &mut stage.down, pulse: &mut run.pulse }))?;
             shared.metrics().add_records_in(run.pulse.seen() - before);
-            while let Some(control) = stage.reader.time() {
-                stage.control(control);
-            }
+            stage.send_time();
             match status {
                 ReaderStatus::More => run.pulse.on_batch(|why| stage.down.flush(why)),
                 ReaderStatus::Wait(timeout) => run.wait(timeout, &mut stage)?,
@@ -140,6 +140,16 @@ struct SourceStage<R: SourceReader, T, D> {
     node: u32,
     down: D,
     item: PhantomData<fn(T)>,
+}
+
+impl<R: SourceReader, T: 'static, D: Stage<T>> SourceStage<R, T, D> {
+    /// Sends the watermarks and changes of idleness that the reader makes.
+    #[inline]
+    fn send_time(&mut self) {
+        while let Some(control) = self.reader.time() {
+            self.down.control(control);
+        }
+    }
 }
 
 /// Nothing is pushed into a source.
@@ -285,6 +295,7 @@ impl<'t> SourceRun<'t> {
                     let asked = Instant::now();
                     while asked.elapsed() < wait {
                         self.wait(Some(wait.saturating_sub(asked.elapsed())), stage)?;
+                        stage.send_time();
                         if !self.take_letters(stage)? {
                             return Ok(Next::Stop);
                         }
@@ -364,6 +375,7 @@ impl<T: Record> Chain for Input<T> {
                 GateEvent::Action(GateAction::End) => {
                     checkpoints.take_recorded(&mut [&mut gate])?;
                     if checkpoints.finish(&mut down)? {
+                        shared.metrics().set_input_time(Control::End);
                         down.control(Control::End);
                     }
                     return Ok(());
@@ -371,7 +383,7 @@ impl<T: Record> Chain for Input<T> {
                 GateEvent::Action(GateAction::Aligned(barrier)) => {
                     checkpoints.aligned(barrier, gate.alignment(), gate.processed(), &mut down);
                 }
-                GateEvent::Action(action) => pass_on(action, &mut down),
+                GateEvent::Action(action) => pass_on(action, &shared, &mut down),
                 event => {
                     feed(event, &mut gate, &mut pulse, &mut down, D::prepare, D::push, D::flush)?;
                     pulse.on_batch(|why| down.flush(why));
@@ -438,9 +450,13 @@ fn feed<T: Record, S>(
 }
 
 /// Passes a gate's decision down the chain.
-fn pass_on<T>(action: GateAction, down: &mut impl Stage<T>) {
+fn pass_on<T>(action: GateAction, task: &TaskShared, down: &mut impl Stage<T>) {
     match action {
-        GateAction::Watermark(time) => down.control(Control::Watermark(time)),
+        GateAction::Watermark(time) => {
+            let control = Control::Watermark(time);
+            task.metrics().set_input_time(control);
+            down.control(control);
+        }
         GateAction::Idle(idle) => down.control(Control::Idle(idle)),
         // Barriers and ends are the loops' business, the others mean nothing downstream.
         GateAction::Aligned(_) | GateAction::End | GateAction::None | GateAction::Block | GateAction::BlockAnew => {}
@@ -605,6 +621,8 @@ struct CoRun<'t, S> {
     blocked_since: Option<Instant>,
     /// Bytes that inputs processed while they aligned the checkpoint that blocks them.
     processed: u64,
+    /// Show the watermark of each input.
+    watermarks: [Gauge; 2],
 }
 
 impl<'t, A, B, Op, D> CoRun<'t, CoStage<A, B, Op, D>>
@@ -615,6 +633,9 @@ where
     D: Stage<Op::Out>,
 {
     fn new(task: &'t TaskContext, stage: CoStage<A, B, Op, D>) -> Self {
+        let metrics = OperatorContext { task, node: stage.node }.metrics();
+        let watermarks = ["currentInput1Watermark", "currentInput2Watermark"].map(|name| metrics.gauge(name));
+        watermarks.iter().for_each(|gauge| gauge.set(EventTime::MIN as f64));
         CoRun {
             task,
             stage,
@@ -624,6 +645,7 @@ where
             blocked: [false; 2],
             blocked_since: None,
             processed: 0,
+            watermarks,
         }
     }
 
@@ -652,6 +674,7 @@ where
             if matches!(a, Fed::Ended) || matches!(b, Fed::Ended) {
                 self.checkpoints.take_recorded(&mut [&mut first, &mut second])?;
                 if self.checkpoints.finish(&mut self.stage)? {
+                    shared.metrics().set_input_time(Control::End);
                     self.stage.control(Control::End);
                 }
                 return Ok(());
@@ -697,15 +720,10 @@ where
         Ok(if self.both.is_ended() { Fed::Ended } else { Fed::Something })
     }
 
-    /// Passes a change of watermark or idleness down the chain.
+    /// Passes a change of watermark or idleness down the chain. The loop looks for the end itself; alignment is settled where it is
+    /// known which input was blocked.
     fn settle(&mut self, action: GateAction) {
-        match action {
-            GateAction::Watermark(time) => self.stage.control(Control::Watermark(time)),
-            GateAction::Idle(idle) => self.stage.control(Control::Idle(idle)),
-            // The loop looks for the end itself; alignment is settled where it is known which input was blocked.
-            GateAction::End | GateAction::None | GateAction::Block | GateAction::BlockAnew | GateAction::Aligned(_) => {
-            }
-        }
+        pass_on(action, self.task.shared(), &mut self.stage);
     }
 
     /// The inputs may be read again, unless another checkpoint is being aligned.
@@ -725,6 +743,11 @@ where
             GateAction::End => Control::End,
             GateAction::None | GateAction::Block | GateAction::BlockAnew => return,
         };
+        match control {
+            Control::Watermark(time) => self.watermarks[input].set(time as f64),
+            Control::End => self.watermarks[input].set(EventTime::MAX as f64),
+            Control::Barrier(_) | Control::Idle(_) => {}
+        }
         let wait = !self.task.options().at_least_once;
         match self.both.on_control(input, control) {
             GateAction::Aligned(barrier) => {

@@ -14,6 +14,7 @@ pub mod failure;
 pub mod gate;
 pub mod head;
 mod in_flight;
+pub mod metrics;
 pub mod net;
 pub mod operator;
 pub mod operators;

@@ -14,6 +14,7 @@ use weir_model::{CheckpointKind, KeyGroups};
 use crate::declaration::{ChainState, OperatorState};
 use crate::element::{Barrier, Control, EventTime};
 use crate::failure::{OperatorGuard, TaskError, raise};
+use crate::metrics::OperatorMetrics;
 use crate::plan::TaskContext;
 use crate::record::Record;
 use crate::snapshot::{OperatorSnapshotter, RestoredRows, SnapshotBuilder};
@@ -311,6 +312,11 @@ impl OperatorContext<'_> {
     pub fn key_groups(&self) -> KeyGroups {
         self.task.key_groups()
     }
+
+    /// Where the operator's code gets its metrics.
+    pub fn metrics(&self) -> OperatorMetrics {
+        OperatorMetrics::new(self.task.shared().clone(), self.task.operator_id(self.node))
+    }
 }
 
 /// An operator with everything behind it.
@@ -515,8 +521,10 @@ where
 }
 
 /// The end of a chain whose last operator is a sink.
-#[derive(Debug, Clone, Default)]
-pub struct NullStage;
+#[derive(Debug)]
+pub struct NullStage {
+    task: Arc<TaskShared>,
+}
 
 impl<T> Collector<T> for NullStage {
     #[inline(always)]
@@ -529,7 +537,9 @@ impl<T: 'static> Stage<T> for NullStage {
     fn open(&mut self, _task: &TaskContext) -> Result<(), TaskError> {
         Ok(())
     }
-    fn control(&mut self, _control: Control) {}
+    fn control(&mut self, control: Control) {
+        self.task.metrics().set_output_time(control);
+    }
     fn barrier(&mut self, _barrier: Barrier, _snapshot: &mut SnapshotBuilder) {}
     fn snapshot_step(&mut self, _snapshot: &mut SnapshotBuilder) -> bool {
         false
@@ -558,8 +568,8 @@ pub struct Terminated;
 
 impl<T: 'static> ChainEnd<T> for Terminated {
     type Stage = NullStage;
-    fn build(self, _task: &mut TaskContext) -> Result<NullStage, TaskError> {
-        Ok(NullStage)
+    fn build(self, task: &mut TaskContext) -> Result<NullStage, TaskError> {
+        Ok(NullStage { task: task.shared().clone() })
     }
 }
 

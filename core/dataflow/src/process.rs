@@ -9,6 +9,7 @@ use crate::declaration::OperatorState;
 use crate::element::Control;
 use crate::exchange::{ExchangeStage, RoundRobinPartitioner};
 use crate::failure::TaskError;
+use crate::metrics::OperatorMetrics;
 use crate::operator::{CoOperator, Collector, Flush, Operator, OperatorContext, Stage};
 use crate::plan::{PortId, TaskContext};
 use crate::record::Record;
@@ -147,17 +148,27 @@ pub struct ProcessContext<Out> {
     states: OperatorStates,
     subtask: u32,
     parallelism: u32,
+    /// Set while the operator is open.
+    metrics: Option<OperatorMetrics>,
 }
 
 impl<Out> ProcessContext<Out> {
     fn new(sides: SideOutputs) -> Self {
-        ProcessContext { emitted: Vec::new(), sides, states: OperatorStates::default(), subtask: 0, parallelism: 1 }
+        ProcessContext {
+            emitted: Vec::new(),
+            sides,
+            states: OperatorStates::default(),
+            subtask: 0,
+            parallelism: 1,
+            metrics: None,
+        }
     }
 
-    fn open(&mut self, task: &TaskContext) -> Result<(), TaskError> {
-        self.subtask = task.subtask();
-        self.parallelism = task.parallelism();
-        self.sides.open(task)
+    fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
+        self.subtask = context.task.subtask();
+        self.parallelism = context.task.parallelism();
+        self.metrics = Some(context.metrics());
+        self.sides.open(context.task)
     }
 
     #[inline(always)]
@@ -186,6 +197,11 @@ impl<Out> ProcessContext<Out> {
     /// Number of subtasks of this operator.
     pub fn parallelism(&self) -> u32 {
         self.parallelism
+    }
+
+    /// Where the function gets counters and gauges of its own, best in `open`.
+    pub fn metrics(&self) -> &OperatorMetrics {
+        self.metrics.as_ref().expect("a function is called only while its operator is open")
     }
 }
 
@@ -263,7 +279,7 @@ impl<In, F: ProcessFunction<In>> Operator<In> for ProcessOperator<F, F::Out> {
     }
 
     fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
-        self.context.open(context.task)?;
+        self.context.open(context)?;
         self.context.states = OperatorStates::open(context, |states| self.function.declare(states))?;
         self.function.open(&mut self.context);
         Ok(())
@@ -385,7 +401,7 @@ impl<A, B, F: CoProcessFunction<A, B>> CoOperator<A, B> for CoProcessOperator<F,
     }
 
     fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
-        self.context.open(context.task)?;
+        self.context.open(context)?;
         self.context.states = OperatorStates::open(context, |states| self.function.declare(states))?;
         self.function.open(&mut self.context);
         Ok(())

@@ -8,6 +8,7 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use crate::failure::{FailureKind, TaskError, raise};
+use crate::metrics::OperatorMetrics;
 use crate::operator::{Collector, Flush, Operator, OperatorContext};
 use crate::snapshot::OperatorSnapshotter;
 use crate::task::TaskShared;
@@ -55,6 +56,8 @@ pub struct WriterContext {
     /// Which attempt at this subtask this is, from 0. An earlier attempt that was given up may still be writing somewhere, so
     /// names of things written aside should contain this too.
     pub attempt: u32,
+    /// Where the writer gets its metrics.
+    pub metrics: OperatorMetrics,
 }
 
 /// What the committer may know when it is made.
@@ -178,6 +181,7 @@ impl<T: 'static, S: Sink<T>> Operator<T> for SinkOperator<T, S> {
             parallelism: task.parallelism(),
             run_id: task.run_id().to_owned(),
             attempt: task.attempt(),
+            metrics: context.metrics(),
         })?;
         self.open = Some(OpenWriter { writer, task: task.shared().clone(), node: context.node });
         Ok(())

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::failure::{FailureKind, TaskError};
+use crate::metrics::OperatorMetrics;
 use crate::operator::Collector;
 use crate::record::{Decoder, Record};
 use crate::task::TaskShared;
@@ -95,6 +96,8 @@ pub struct ReaderContext {
     pub parallelism: u32,
     /// Wakes the task, from any thread, when a reader that answered [`ReaderStatus::Wait`] has something to read.
     pub waker: ReaderWaker,
+    /// Where the reader gets its metrics.
+    pub metrics: OperatorMetrics,
 }
 
 /// Wakes a waiting reader's task from any thread.
@@ -178,6 +181,12 @@ pub trait SourceReader: 'static {
     /// A checkpoint that holds a snapshot of this reader is complete.
     fn checkpoint_completed(&mut self, checkpoint: u64) {
         let _ = checkpoint;
+    }
+
+    /// These splits, by the numbers they have at [`Collector::enter_split`], are too far ahead of others in event time: they are not to be
+    /// read until this is called without them. A reader that reads one split after the other has nothing to pause.
+    fn pause_splits(&mut self, ahead: &[u64]) {
+        let _ = ahead;
     }
 
     /// A watermark or change of idleness to send behind what was emitted; asked for after each poll until there is none.

@@ -1,7 +1,7 @@
 //! One task: its mailbox, its metric cells, and how its thread waits.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use weir_model::CheckpointTrigger;
 pub use weir_model::TaskId;
 
+use crate::element::{Control, EventTime};
 use crate::failure::TaskError;
+use crate::metrics::Registry;
 use crate::sink::Committable;
 use crate::source::SplitAnswer;
 
@@ -40,7 +42,7 @@ pub enum Waiting {
 }
 
 /// Metric cells of one task. Written by the task's thread only (plain load and store, no read-modify-write), read by anybody.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TaskMetrics {
     records_in: AtomicU64,
     records_out: AtomicU64,
@@ -50,6 +52,31 @@ pub struct TaskMetrics {
     backpressured_nanos: AtomicU64,
     started_nanos: AtomicU64,
     ended_nanos: AtomicU64,
+    /// `EventTime::MIN`: none yet.
+    input_watermark: AtomicI64,
+    output_watermark: AtomicI64,
+    state_bytes: AtomicU64,
+    state_keys: AtomicU64,
+}
+
+impl Default for TaskMetrics {
+    fn default() -> Self {
+        let (zero, none) = (AtomicU64::default, || AtomicI64::new(EventTime::MIN));
+        TaskMetrics {
+            records_in: zero(),
+            records_out: zero(),
+            bytes_in: zero(),
+            bytes_out: zero(),
+            idle_nanos: zero(),
+            backpressured_nanos: zero(),
+            started_nanos: zero(),
+            ended_nanos: zero(),
+            input_watermark: none(),
+            output_watermark: none(),
+            state_bytes: zero(),
+            state_keys: zero(),
+        }
+    }
 }
 
 pub use weir_model::MetricsSnapshot;
@@ -57,6 +84,15 @@ pub use weir_model::MetricsSnapshot;
 #[inline]
 fn bump(cell: &AtomicU64, by: u64) {
     cell.store(cell.load(Ordering::Relaxed) + by, Ordering::Relaxed);
+}
+
+/// At the end of its input a stream is at the end of time.
+fn set_time(cell: &AtomicI64, control: Control) {
+    match control {
+        Control::Watermark(time) => cell.store(time, Ordering::Relaxed),
+        Control::End => cell.store(EventTime::MAX, Ordering::Relaxed),
+        Control::Barrier(_) | Control::Idle(_) => {}
+    }
 }
 
 impl TaskMetrics {
@@ -83,6 +119,24 @@ impl TaskMetrics {
     pub fn add_bytes_out(&self, n: u64) {
         bump(&self.bytes_out, n);
     }
+
+    /// The inputs have reached this watermark, or their end. Task thread only.
+    pub(crate) fn set_input_time(&self, control: Control) {
+        set_time(&self.input_watermark, control);
+    }
+
+    /// This watermark, or the end, has been passed on. Task thread only.
+    pub(crate) fn set_output_time(&self, control: Control) {
+        set_time(&self.output_watermark, control);
+    }
+
+    /// An operator's keyed state has changed from so many bytes and keys to so many. Task thread only.
+    pub(crate) fn change_state(&self, from: (u64, u64), to: (u64, u64)) {
+        for (cell, from, to) in [(&self.state_bytes, from.0, to.0), (&self.state_keys, from.1, to.1)] {
+            let others = cell.load(Ordering::Relaxed).saturating_sub(from);
+            cell.store(others.saturating_add(to), Ordering::Relaxed);
+        }
+    }
 }
 
 /// The face of a task that other threads hold: wake it, cancel it, write to it, read its metrics.
@@ -99,6 +153,7 @@ pub struct TaskShared {
     has_mail: AtomicBool,
     mail: Mutex<VecDeque<Mail>>,
     metrics: TaskMetrics,
+    operator_metrics: Registry,
     origin: Instant,
     waiting: AtomicU8,
     waiting_since: AtomicU64,
@@ -124,6 +179,7 @@ impl TaskShared {
             has_mail: AtomicBool::new(false),
             mail: Mutex::default(),
             metrics: TaskMetrics::default(),
+            operator_metrics: Registry::default(),
             origin: Instant::now(),
             waiting: AtomicU8::new(0),
             waiting_since: AtomicU64::new(0),
@@ -142,6 +198,11 @@ impl TaskShared {
     #[inline]
     pub fn metrics(&self) -> &TaskMetrics {
         &self.metrics
+    }
+
+    /// What its operators' code measures.
+    pub(crate) fn operator_metrics(&self) -> &Registry {
+        &self.operator_metrics
     }
 
     /// Makes the calling thread the task's thread and starts its clock. Once a task; until then nobody can wake it.
@@ -291,6 +352,7 @@ impl TaskShared {
     pub fn snapshot(&self) -> MetricsSnapshot {
         let m = &self.metrics;
         let read = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        let time = |cell: &AtomicI64| Some(cell.load(Ordering::Relaxed)).filter(|&time| time != EventTime::MIN);
         let started = read(&m.started_nanos);
         let ended = read(&m.ended_nanos);
         let now = if ended > 0 { ended } else { self.now_nanos() };
@@ -310,6 +372,11 @@ impl TaskShared {
             busy_nanos: total.saturating_sub(idle + backpressured),
             idle_nanos: idle,
             backpressured_nanos: backpressured,
+            input_watermark: time(&m.input_watermark),
+            output_watermark: time(&m.output_watermark),
+            state_bytes: read(&m.state_bytes),
+            state_keys: read(&m.state_keys),
+            operators: self.operator_metrics.values(),
         }
     }
 

@@ -23,7 +23,7 @@ use crate::storage::StateStorage;
 use crate::task::{Mail, MetricsSnapshot, TaskId, TaskShared};
 
 /// What a worker tells its driver.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum WorkerEvent {
     /// A task changed its state: `Initializing` when its thread starts, `Running`, or a terminal state.
     StateChanged {
@@ -36,7 +36,7 @@ pub enum WorkerEvent {
         /// What its sinks prepared, when the state is `Finished`.
         committables: Vec<Committable>,
         /// Its metrics as they will stay, when the state is terminal.
-        metrics: Option<MetricsSnapshot>,
+        metrics: Option<Box<MetricsSnapshot>>,
     },
     /// A source task wants a split.
     SplitRequested {
@@ -147,7 +147,7 @@ impl WorkerRuntime {
             Err(TaskError::Canceled) => (ExecutionState::Canceled, None, Vec::new()),
             Err(TaskError::Failed(failure)) => (ExecutionState::Failed, Some(*failure), Vec::new()),
         };
-        let metrics = Some(task.snapshot());
+        let metrics = Some(Box::new(task.snapshot()));
         self.coordinator.link.send(WorkerEvent::StateChanged {
             task: task.id(),
             state,

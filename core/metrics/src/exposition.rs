@@ -8,7 +8,7 @@
 
 mod families;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prometheus::proto::LabelPair;
@@ -17,7 +17,7 @@ use weir_model::{
     VertexLabel,
 };
 
-use self::families::{Families, label, with};
+use self::families::{Families, label, with, with_own};
 use crate::{CheckpointFigures, Values, cluster_metrics, job_metrics, task};
 
 /// The `Content-Type` of an exposition.
@@ -147,6 +147,9 @@ fn add_tasks(families: &mut Families, own: &[LabelPair], tasks: &[TaskSample]) {
     for (name, value) in task::METRICS {
         scope.flink("taskmanager_job_task", name, tasks.iter().map(|task| value(&task.metrics, &task.rates)));
     }
+    for (name, (_, help, value)) in ["weir_task_state_bytes", "weir_task_state_keys"].into_iter().zip(task::STATE) {
+        scope.gauge(name, help, tasks.iter().map(|task| value(&task.metrics)));
+    }
     let mut add = |name: &str, help: &str, value: fn(&MetricsSnapshot) -> f64| {
         scope.counter(&format!("weir_task_{name}_total"), help, tasks.iter().map(|task| value(&task.metrics)));
     };
@@ -174,8 +177,43 @@ fn add_operators(families: &mut Families, own: &[LabelPair], tasks: &[TaskSample
             }
         }
     }
+    let own_names: BTreeSet<String> = samples.keys().map(|name| (*name).to_owned()).collect();
     for (name, (series, values)) in samples {
-        families.scope(series).flink("taskmanager_job_task_operator", name, values);
+        families.scope(series).flink(OPERATOR, name, values);
+    }
+    add_measured(families, own, tasks, &own_names);
+}
+
+const OPERATOR: &str = "taskmanager_job_task_operator";
+
+/// What the code of operators measures. Its names are the author's: they hide nothing else, and no series comes twice.
+fn add_measured(families: &mut Families, own: &[LabelPair], tasks: &[TaskSample], taken: &BTreeSet<String>) {
+    let mut samples: BTreeMap<String, (Vec<Vec<LabelPair>>, Vec<f64>)> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for task in tasks.iter().filter(|task| !task.metrics.operators.is_empty()) {
+        let of_task = task_labels(own, task);
+        for metric in &task.metrics.operators {
+            let Some(operator) = task.vertex.operators.iter().find(|operator| operator.id == metric.operator) else {
+                continue;
+            };
+            let groups = metric.groups.iter().map(|group| group.name.as_str());
+            let name = groups.chain([metric.name.as_str()]).collect::<Vec<_>>().join("_");
+            let labels =
+                with(&with(&of_task, "operator_id", &operator.id.to_string()), "operator_name", &operator.name);
+            let labels = metric.groups.iter().fold(labels, |labels, group| match &group.value {
+                Some(value) => with_own(labels, &group.name, value),
+                None => labels,
+            });
+            let text: Vec<_> = labels.iter().flat_map(|pair| [pair.name(), pair.value()]).collect();
+            if !taken.contains(&name) && seen.insert(format!("{name}\0{}", text.join("\0"))) {
+                let (series, column) = samples.entry(name).or_default();
+                series.push(labels);
+                column.push(metric.value);
+            }
+        }
+    }
+    for (name, (series, values)) in samples {
+        families.scope(series).flink(OPERATOR, &name, values);
     }
 }
 

@@ -32,6 +32,8 @@ pub fn value_text(name: &str, value: f64) -> String {
     // The name may have the number of a subtask in front.
     match name.rsplit('.').next() {
         Some("isBackPressured") => (value != 0.0).to_string(),
+        // The largest and the least have a meaning: the end of time, and no watermark yet.
+        Some(name) if name.starts_with("current") && name.ends_with("Watermark") => (value as i64).to_string(),
         _ => value.to_string(),
     }
 }
@@ -58,6 +60,9 @@ mod tests {
         check("uptime", -1.0, "-1");
         check("isBackPressured", 1.0, "true");
         check("3.isBackPressured", 0.0, "false");
+        check("0.currentInputWatermark", 1_700_000_000_123.0, "1700000000123");
+        check("0.Map.currentOutputWatermark", i64::MAX as f64, "9223372036854775807");
+        check("currentInput2Watermark", i64::MIN as f64, "-9223372036854775808");
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub fn task_metrics(subtask: &SubtaskView) -> Values {
     let rates = current_rates(subtask);
     let mut values = Values::new();
     extend(&mut values, METRICS.map(|(name, value)| (name, value(&subtask.metrics, &rates))));
+    extend(&mut values, STATE.map(|(name, _, value)| (name, value(&subtask.metrics))));
     let entered = |state: ExecutionState| subtask.timestamps[state as usize];
     if let (Some(begun), Some(running)) = (entered(ExecutionState::Initializing), entered(ExecutionState::Running)) {
         values.insert("initializationTime".to_owned(), running.saturating_sub(begun) as f64);
@@ -30,6 +31,13 @@ pub fn subtask_metrics(graph: &JobGraph, vertex: u32, subtask: &SubtaskView) -> 
     for (operator, own) in operator_metrics(graph, vertex, subtask) {
         let prefix = id_part(&operator.name);
         values.extend(own.into_iter().map(|(name, value)| (format!("{prefix}.{name}"), value)));
+    }
+    let Some(vertex) = graph.vertices.get(vertex as usize) else { return values };
+    for metric in &subtask.metrics.operators {
+        // What is of no operator of the graph is of another version of the job.
+        if let Some(operator) = vertex.operators.iter().find(|operator| operator.id == metric.operator) {
+            values.insert(format!("{}.{}", id_part(&operator.name), metric.full_name()), metric.value);
+        }
     }
     values
 }
@@ -62,13 +70,18 @@ pub(crate) fn operator_values<'l>(
     let (records_in, records_out) = (metrics.records_in as f64, metrics.records_out as f64);
 
     let mut head = vec![("numRecordsIn", records_in), ("numRecordsInPerSecond", rates.records_in)];
-    if matches!(first.kind, OperatorKind::Source { .. }) && !alone {
+    let is_source = matches!(first.kind, OperatorKind::Source { .. });
+    if !is_source {
+        head.push((INPUT_WATERMARK, millis_or_none(metrics.input_watermark)));
+    }
+    if is_source && !alone {
         // What a source reads is what it hands to the operator behind it.
         head.extend([("numRecordsOut", records_in), ("numRecordsOutPerSecond", rates.records_in)]);
     }
     let mut tail = Vec::new();
     if label.one_end {
         tail.extend([("numRecordsOut", records_out), ("numRecordsOutPerSecond", rates.records_out)]);
+        tail.push((OUTPUT_WATERMARK, millis_or_none(metrics.output_watermark)));
         if last.kind == OperatorKind::Sink {
             tail.extend([("numRecordsSend", records_out), ("numRecordsSendPerSecond", rates.records_out)]);
         }
@@ -112,7 +125,7 @@ type Value = fn(&MetricsSnapshot, &TaskRates) -> f64;
 
 /// The metrics of a task. Bytes are those that travel between processes; within one, records change hands without becoming
 /// bytes.
-pub(crate) const METRICS: [(&str, Value); 19] = [
+pub(crate) const METRICS: [(&str, Value); 21] = [
     ("numRecordsIn", |m, _| m.records_in as f64),
     ("numRecordsInPerSecond", |_, r| r.records_in),
     ("numRecordsOut", |m, _| m.records_out as f64),
@@ -132,7 +145,26 @@ pub(crate) const METRICS: [(&str, Value); 19] = [
     ("accumulateBusyTimeMs", |m, _| millis(m.busy_nanos)),
     ("accumulateIdleTimeMs", |m, _| millis(m.idle_nanos)),
     ("accumulateBackPressuredTimeMs", |m, _| millis(m.backpressured_nanos)),
+    (INPUT_WATERMARK, |m, _| millis_or_none(m.input_watermark)),
+    (OUTPUT_WATERMARK, |m, _| millis_or_none(m.output_watermark)),
 ];
+
+const INPUT_WATERMARK: &str = "currentInputWatermark";
+const OUTPUT_WATERMARK: &str = "currentOutputWatermark";
+
+/// A metric of a task that Flink does not have: its name in REST, its description and its value.
+type OwnValue = (&'static str, &'static str, fn(&MetricsSnapshot) -> f64);
+
+/// The keyed state of a task.
+pub(crate) const STATE: [OwnValue; 2] = [
+    ("stateBytes", "About how many bytes of memory the keyed state of the task takes.", |m| m.state_bytes as f64),
+    ("stateKeys", "For how many keys the operators of the task have state.", |m| m.state_keys as f64),
+];
+
+/// A watermark in milliseconds since the epoch; the least number, as in Flink, before the first.
+fn millis_or_none(watermark: Option<i64>) -> f64 {
+    watermark.unwrap_or(i64::MIN) as f64
+}
 
 fn millis(nanos: u64) -> f64 {
     (nanos / 1_000_000) as f64
@@ -142,7 +174,7 @@ fn millis(nanos: u64) -> f64 {
 mod tests {
     use std::collections::BTreeMap;
 
-    use weir_model::{JobEdge, JobVertex, OperatorId, Partitioner, VertexId};
+    use weir_model::{JobEdge, JobVertex, MetricGroup, OperatorId, OperatorMetric, Partitioner, VertexId};
 
     use super::*;
 
@@ -192,6 +224,11 @@ mod tests {
                 busy_nanos: 2_500_000_000,
                 idle_nanos: 1_000_000,
                 backpressured_nanos: 999_999,
+                input_watermark: Some(1_700_000_000_999),
+                output_watermark: None,
+                state_bytes: 4096,
+                state_keys: 3,
+                operators: Vec::new(),
             },
             rates: TaskRates {
                 records_in: 10.0,
@@ -218,6 +255,8 @@ mod tests {
             ("accumulateIdleTimeMs", 1.0),
             ("backPressuredTimeMsPerSecond", 625.0),
             ("busyTimeMsPerSecond", 250.0),
+            ("currentInputWatermark", 1_700_000_000_999.0),
+            ("currentOutputWatermark", i64::MIN as f64),
             ("idleTimeMsPerSecond", 125.0),
             ("initializationTime", 40.0),
             ("isBackPressured", 1.0),
@@ -229,6 +268,8 @@ mod tests {
             ("numRecordsInPerSecond", 10.0),
             ("numRecordsOut", 40.0),
             ("numRecordsOutPerSecond", 4.0),
+            ("stateBytes", 4096.0),
+            ("stateKeys", 3.0),
         ];
         assert!(values.iter().map(|(name, value)| (name.as_str(), *value)).eq(expect), "{values:#?}");
     }
@@ -257,7 +298,9 @@ mod tests {
         let task = subtask(ExecutionState::Running);
         let mut told: Vec<_> = subtask_metrics(graph, 0, &task).into_iter().collect();
         let of_task = task_metrics(&task);
-        told.retain(|(name, _)| !of_task.contains_key(name) && !name.ends_with("PerSecond"));
+        told.retain(|(name, _)| {
+            !of_task.contains_key(name) && !name.ends_with("PerSecond") && !name.ends_with("Watermark")
+        });
         let told: Vec<_> = told.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         assert_eq!(told, expect);
     }
@@ -287,6 +330,26 @@ mod tests {
                 ("Sink__out.numRecordsSend", 40.0),
             ],
         );
+    }
+
+    #[test]
+    fn watermarks_and_what_code_measures_are_told_by_operator() {
+        let chain = vertex(&[("Count", OperatorKind::Transform), ("Sink: out", OperatorKind::Sink)]);
+        let mut task = subtask(ExecutionState::Running);
+        let groups = [("partition", Some("7")), ("Fetcher", None)]
+            .map(|(name, value)| MetricGroup { name: name.to_owned(), value: value.map(str::to_owned) });
+        let measured = |operator: &str, value| OperatorMetric {
+            operator: OperatorId::from_seed(operator.as_bytes()),
+            groups: groups.to_vec(),
+            name: "lag".to_owned(),
+            value,
+        };
+        task.metrics.operators = vec![measured("Count", 3.0), measured("of another version", 4.75)];
+        let told = subtask_metrics(&graph(vec![chain], vec![]), 0, &task);
+        assert_eq!(told["Count.currentInputWatermark"], 1_700_000_000_999.0);
+        assert_eq!(told["Sink__out.currentOutputWatermark"], i64::MIN as f64);
+        assert_eq!(told["Count.partition.7.Fetcher.lag"], 3.0);
+        assert!(!told.values().any(|value| *value == 4.75), "{told:?}");
     }
 
     #[test]

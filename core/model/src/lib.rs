@@ -31,7 +31,7 @@ pub use key_group::{KeyGroup, KeyGroups, MAX_KEY_GROUPS, default_max_parallelism
 pub use placement::Placement;
 pub use requirements::{FromResourceManager, SlotGrant, SlotWait, ToResourceManager};
 pub use states::{ExecutionState, JobStatus};
-pub use task::{Committable, FailureKind, MetricsSnapshot, TaskFailure, TaskId};
+pub use task::{Committable, FailureKind, MetricGroup, MetricsSnapshot, OperatorMetric, TaskFailure, TaskId};
 pub use view::{
     FailureView, JobSummary, JobView, ProviderView, ResourcesView, SubtaskView, TaskManagerView, TaskRates,
 };

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::OperatorId;
+
 /// Names one subtask of a job: position of the vertex in the JobGraph, and index of the subtask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId {
@@ -111,8 +113,8 @@ pub struct Committable {
     pub payload: Vec<u8>,
 }
 
-/// The values of a task's metrics at one moment: totals since its attempt began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The values of a task's metrics at one moment; what counts something counts since its attempt began.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct MetricsSnapshot {
     /// Records taken in: from channels, or produced by the source of a source task.
     pub records_in: u64,
@@ -128,6 +130,46 @@ pub struct MetricsSnapshot {
     pub idle_nanos: u64,
     /// Nanoseconds spent waiting for consumers.
     pub backpressured_nanos: u64,
+    /// The watermark its inputs have reached, in milliseconds since the epoch; none before the first, the largest number at their end.
+    pub input_watermark: Option<i64>,
+    /// The watermark it has passed on, or its sink has seen; as [`input_watermark`](Self::input_watermark).
+    pub output_watermark: Option<i64>,
+    /// About how many bytes of memory its keyed state takes.
+    pub state_bytes: u64,
+    /// For how many keys its operators have state.
+    pub state_keys: u64,
+    /// What its operators' code measures.
+    pub operators: Vec<OperatorMetric>,
+}
+
+/// A metric that the code of an operator keeps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OperatorMetric {
+    /// The operator.
+    pub operator: OperatorId,
+    /// The groups it is in, outermost first.
+    pub groups: Vec<MetricGroup>,
+    /// Its name in its group.
+    pub name: String,
+    /// Its value.
+    pub value: f64,
+}
+
+impl OperatorMetric {
+    /// Its name with its groups and which they are, e.g. `Reader.partition.3.lag`.
+    pub fn full_name(&self) -> String {
+        let groups = self.groups.iter().flat_map(|group| [Some(&group.name), group.value.as_ref()]);
+        groups.flatten().chain([&self.name]).map(String::as_str).collect::<Vec<_>>().join(".")
+    }
+}
+
+/// A part of the name of a metric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricGroup {
+    /// Its name, e.g. `partition`.
+    pub name: String,
+    /// Which of several alike it is, e.g. `3`; where metrics have labels it is one.
+    pub value: Option<String>,
 }
 
 #[cfg(test)]

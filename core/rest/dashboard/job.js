@@ -1,6 +1,6 @@
 // The page of a job.
 
-const RATES = ['numRecordsInPerSecond', 'numRecordsOutPerSecond', 'busyTimeMsPerSecond', 'backPressuredTimeMsPerSecond'];
+const RATES = ['numRecordsInPerSecond', 'numRecordsOutPerSecond', 'busyTimeMsPerSecond', 'backPressuredTimeMsPerSecond', 'currentOutputWatermark', 'stateBytes', 'stateKeys'];
 const picked = new Map();
 const histories = new Map();
 let cancelling = null;
@@ -117,6 +117,18 @@ const pick = (job) => (id) => {
   redraw();
 };
 
+/** How far event time has come in the slowest task of a vertex. */
+function watermark(value) {
+  if (value < -9e18) return '–';
+  return value > 9e18 ? 'end' : time(value);
+}
+
+/** The keyed state of a vertex. */
+function held(rates, vertex) {
+  const keys = rate(rates, vertex, 'stateKeys');
+  return keys ? h('span', { title: count(keys) + ' keys' }, bytes(rate(rates, vertex, 'stateBytes'))) : '–';
+}
+
 function vertexTable(job, rates) {
   const choose = pick(job);
   const cell = (value, form) => value === undefined ? '–' : form(value);
@@ -128,10 +140,11 @@ function vertexTable(job, rates) {
       cells: [h('a', { href: location.hash, onclick: (event) => event.preventDefault(), 'data-key': 'v' + vertex.id }, vertex.name), state(vertex.status), tasks(vertex.tasks),
         cell(rate(rates, vertex.id, 'numRecordsInPerSecond'), count), cell(rate(rates, vertex.id, 'numRecordsOutPerSecond'), count),
         count(vertex.metrics['read-records']), count(vertex.metrics['write-records']),
-        cell(busiest, (value) => percent(value / 1000)), cell(pressed, (value) => percent(value / 1000)), duration(vertex.duration)],
+        cell(busiest, (value) => percent(value / 1000)), cell(pressed, (value) => percent(value / 1000)),
+        cell(rate(rates, vertex.id, 'currentOutputWatermark', 'min'), watermark), held(rates, vertex.id), duration(vertex.duration)],
     };
   });
-  return table(['Vertex', 'State', 'Tasks', '#In /s', '#Out /s', '#Records in', '#Records out', '#Busiest', '#Back-pressured', '#Duration'], rows, 'The job is being set up.');
+  return table(['Vertex', 'State', 'Tasks', '#In /s', '#Out /s', '#Records in', '#Records out', '#Busiest', '#Back-pressured', '#Watermark', '#State size', '#Duration'], rows, 'The job is being set up.');
 }
 
 function subtaskTable(vertex) {

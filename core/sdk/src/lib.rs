@@ -53,7 +53,7 @@ pub use weir_dataflow::process::{
     BroadcastProcessFunction, CoProcessFunction, KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedContext,
     KeyedProcessFunction, OutputTag, ProcessContext, ProcessFunction, Timers,
 };
-pub use weir_dataflow::{exchange, operator, record, sink, source, state};
+pub use weir_dataflow::{exchange, metrics, operator, record, sink, source, state};
 pub use weir_derive::Record;
 
 /// The derive macro of [`Args`], and what its output refers to.

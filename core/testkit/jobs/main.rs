@@ -6,6 +6,7 @@ mod clustered;
 mod deadly;
 mod exactly_once;
 mod exchanges;
+mod measured;
 mod operators;
 mod own_source;
 mod panicking;
@@ -19,6 +20,7 @@ use clustered::{all_to_all, fails_at_first, idles, lasts, regions, ticks};
 use deadly::{crashes, floods_stdout, forks, ignores_cancel};
 use exactly_once::{remembers, tallies};
 use exchanges::exchanges;
+use measured::measured;
 use operators::operators;
 use own_source::own_source;
 use panicking::panics;
@@ -57,6 +59,7 @@ weir::main!(
     fails_at_first,
     tallies,
     remembers,
+    measured,
     blocks,
     slow,
     waits,

@@ -66,7 +66,23 @@ fn from_task_manager() -> Vec<ForJobManager> {
         failure,
         committables: vec![model::Committable { node: 4, payload: vec![1, 0] }],
     };
-    let metrics = model::MetricsSnapshot { records_in: 1, busy_nanos: 2, backpressured_nanos: 3, ..Default::default() };
+    let group =
+        |name: &str, value: Option<&str>| model::MetricGroup { name: name.into(), value: value.map(Into::into) };
+    let metrics = model::MetricsSnapshot {
+        records_in: 1,
+        busy_nanos: 2,
+        backpressured_nanos: 3,
+        input_watermark: Some(i64::MAX),
+        state_bytes: 4,
+        state_keys: 5,
+        operators: vec![model::OperatorMetric {
+            operator: model::OperatorId::from_seed(b"count"),
+            groups: vec![group("Reader", None), group("partition", Some("7"))],
+            name: "lag".into(),
+            value: 0.5,
+        }],
+        ..Default::default()
+    };
     vec![
         ForJobManager::Register(Box::new(registration())),
         ForJobManager::Heartbeat { metrics: [("Status.JVM.CPU.Load".to_owned(), 0.5)].into() },

@@ -193,7 +193,7 @@ pub struct MetricsReport {
     #[prost(uint64, tag = "3")]
     pub cpu_nanos: u64,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TaskMetrics {
     /// Position of the vertex in the JobGraph.
     #[prost(uint32, tag = "1")]
@@ -220,6 +220,41 @@ pub struct TaskMetrics {
     /// Time spent waiting for consumers.
     #[prost(uint64, tag = "9")]
     pub backpressured_nanos: u64,
+    /// Watermarks in milliseconds since the epoch; absent before the first.
+    #[prost(sint64, optional, tag = "10")]
+    pub input_watermark: ::core::option::Option<i64>,
+    #[prost(sint64, optional, tag = "11")]
+    pub output_watermark: ::core::option::Option<i64>,
+    /// Keyed state in memory.
+    #[prost(uint64, tag = "12")]
+    pub state_bytes: u64,
+    #[prost(uint64, tag = "13")]
+    pub state_keys: u64,
+    /// What the operators' code measures.
+    #[prost(message, repeated, tag = "14")]
+    pub operators: ::prost::alloc::vec::Vec<OperatorMetric>,
+}
+/// A metric that the code of an operator keeps.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct OperatorMetric {
+    /// 16 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub operator_id: ::prost::alloc::vec::Vec<u8>,
+    /// Outermost first.
+    #[prost(message, repeated, tag = "2")]
+    pub groups: ::prost::alloc::vec::Vec<MetricGroup>,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(double, tag = "4")]
+    pub value: f64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MetricGroup {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Which of several alike.
+    #[prost(string, optional, tag = "2")]
+    pub value: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// Start the tasks placed on the receiver, and connect them with the others.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -13,6 +13,7 @@ mod exactly_once;
 mod frozen;
 mod input;
 mod killed;
+mod measured;
 mod misbehaving;
 mod rest;
 mod restarts;

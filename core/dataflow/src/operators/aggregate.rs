@@ -11,6 +11,7 @@ use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_table::{Entry, HashTable};
 
 use crate::declaration::OperatorState;
+use crate::element::EventTime;
 use crate::failure::TaskError;
 use crate::operator::{Collector, Flush, Operator, OperatorContext};
 use crate::record::Record;
@@ -340,7 +341,13 @@ where
         states.leave();
     }
 
+    fn processing_time<C: Collector<M::Out>>(&mut self, now: EventTime, _out: &mut C) -> EventTime {
+        self.states.measure(now);
+        EventTime::MAX
+    }
+
     fn end<C: Collector<M::Out>>(&mut self, out: &mut C) {
+        self.states.measure_now(millis_now());
         if !self.only_at_end {
             return;
         }

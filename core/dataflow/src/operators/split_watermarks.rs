@@ -15,7 +15,8 @@ use crate::source::{Boundedness, EnumeratorContext, ReaderContext, ReaderStatus,
 const AHEAD_PAUSE: Duration = Duration::from_millis(10);
 
 /// Source tasks that keep together in event time: one whose watermark is ahead of the least one by more than a bound does not read
-/// until that one has caught up. Only tasks of one worker process see each other.
+/// until that one has caught up, and the same goes for each split of a reader that can pause single ones. Only tasks of one worker process
+/// see each other.
 #[derive(Debug, Clone)]
 pub struct WatermarkAlignment {
     max_drift: i64,
@@ -52,22 +53,25 @@ struct Member {
 }
 
 impl Member {
-    /// Says how far the task is, nothing while it is idle. Whether it is too far ahead.
-    fn is_ahead(&self, watermark: Option<EventTime>) -> bool {
+    /// Says how far the task is, nothing while it is idle. The least watermark of the group; none if all are idle.
+    fn report(&self, watermark: Option<EventTime>) -> Option<EventTime> {
         let mut members = self.group.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(own) = watermark else {
-            members.watermarks.remove(&self.id);
-            return false;
+        match watermark {
+            Some(own) => members.watermarks.insert(self.id, own),
+            None => members.watermarks.remove(&self.id),
         };
-        members.watermarks.insert(self.id, own);
-        let least = members.watermarks.values().min().copied().unwrap_or(own);
-        own > least.saturating_add(self.group.max_drift)
+        members.watermarks.values().min().copied()
+    }
+
+    /// As [`report`](Self::report); how far the group allows to read.
+    fn bound(&self, watermark: Option<EventTime>) -> EventTime {
+        self.report(watermark).map_or(EventTime::MAX, |least| least.saturating_add(self.group.max_drift))
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.is_ahead(None);
+        self.report(None);
     }
 }
 
@@ -107,7 +111,8 @@ impl<S: Source, G: WatermarkGenerator<S::Item>> Source for WithWatermarks<S, G> 
     fn create_reader(&self, context: &ReaderContext) -> Result<Self::Reader, SourceError> {
         let reader = self.source.create_reader(context)?;
         let member = self.alignment.as_ref().map(WatermarkAlignment::join);
-        Ok(WatermarkReader { reader, times: SplitTimes::new(self.strategy.clone(), millis_now()), member })
+        let times = SplitTimes::new(self.strategy.clone(), millis_now());
+        Ok(WatermarkReader { reader, times, member, paused: Vec::new() })
     }
 }
 
@@ -167,6 +172,31 @@ impl<G: Clone> SplitTimes<G> {
             self.current = self.fresh();
             self.current_id = 0;
         }
+    }
+
+    /// The splits whose watermarks are above `bound`.
+    fn ahead_of<T>(&self, bound: EventTime) -> impl Iterator<Item = u64>
+    where
+        G: WatermarkGenerator<T>,
+    {
+        let known = self.splits.iter().map(|(id, split)| (*id, split)).chain([(self.current_id, &self.current)]);
+        known.filter(move |(id, split)| *id != 0 && split.generator.watermark() > bound).map(|(id, _)| id)
+    }
+
+    /// These splits have nothing to say because they are not read: that does not make them idle.
+    fn keep_awake(&mut self, paused: &[u64], now: EventTime) {
+        for split in paused {
+            if *split == self.current_id {
+                self.current.active_at = now;
+            } else if let Some(split) = self.splits.get_mut(split) {
+                split.active_at = now;
+            }
+        }
+    }
+
+    /// As [`keep_awake`](Self::keep_awake), for all.
+    fn keep_all_awake(&mut self, now: EventTime) {
+        self.splits.values_mut().chain([&mut self.current]).for_each(|split| split.active_at = now);
     }
 
     /// The least watermark of the splits that are not idle; none if all are.
@@ -247,6 +277,29 @@ pub struct WatermarkReader<R, G> {
     reader: R,
     times: SplitTimes<G>,
     member: Option<Member>,
+    /// The splits that are too far ahead of others.
+    paused: Vec<u64>,
+}
+
+impl<R: SourceReader, G: WatermarkGenerator<R::Item>> WatermarkReader<R, G> {
+    /// Whether the task must not read now, because it is too far ahead of others; otherwise pauses the splits that are.
+    fn is_ahead(&mut self) -> bool {
+        let Some(member) = &self.member else { return false };
+        let own = (!self.times.sent.idle).then_some(self.times.sent.watermark);
+        let bound = member.bound(own);
+        if own.is_some_and(|own| own > bound) {
+            self.times.keep_all_awake(millis_now());
+            return true;
+        }
+        if !self.paused.is_empty() {
+            self.times.keep_awake(&self.paused, millis_now());
+        }
+        if !self.times.ahead_of(bound).eq(self.paused.iter().copied()) {
+            self.paused = self.times.ahead_of(bound).collect();
+            self.reader.pause_splits(&self.paused);
+        }
+        false
+    }
 }
 
 impl<R: SourceReader, G: WatermarkGenerator<R::Item>> SourceReader for WatermarkReader<R, G> {
@@ -258,18 +311,15 @@ impl<R: SourceReader, G: WatermarkGenerator<R::Item>> SourceReader for Watermark
     }
 
     fn poll<C: Collector<R::Item>>(&mut self, out: &mut C) -> Result<ReaderStatus, SourceError> {
-        let own = (!self.times.sent.idle).then_some(self.times.sent.watermark);
-        if self.member.as_ref().is_some_and(|member| member.is_ahead(own)) {
+        if self.is_ahead() {
             return Ok(ReaderStatus::Wait(Some(AHEAD_PAUSE)));
         }
         let status = self.reader.poll(&mut Timed { out, times: &mut self.times })?;
-        Ok(match (status, self.times.strategy.idle_after) {
-            // Somebody has to notice that nothing comes.
-            (ReaderStatus::Wait(wait), Some(idle)) => {
-                ReaderStatus::Wait(Some(wait.map_or(idle, |wait| wait.min(idle))))
-            }
-            (status, _) => status,
-        })
+        let ReaderStatus::Wait(wait) = status else { return Ok(status) };
+        // Somebody has to notice that nothing comes, and that others have caught up.
+        let paused = (!self.paused.is_empty()).then_some(AHEAD_PAUSE);
+        let earliest = wait.into_iter().chain(self.times.strategy.idle_after).chain(paused).min();
+        Ok(ReaderStatus::Wait(earliest))
     }
 
     fn snapshot(&self) -> Vec<R::Split> {
@@ -282,6 +332,10 @@ impl<R: SourceReader, G: WatermarkGenerator<R::Item>> SourceReader for Watermark
 
     fn time(&mut self) -> Option<Control> {
         self.times.control(millis_now())
+    }
+
+    fn pause_splits(&mut self, ahead: &[u64]) {
+        self.reader.pause_splits(ahead);
     }
 }
 
@@ -336,19 +390,112 @@ mod tests {
         assert_eq!(times.control(31), Some(Control::Watermark(59)));
     }
 
+    /// Emits the next record of one split after the other, as far as they are not paused. The last time of a split is its end.
+    struct Splits {
+        times: BTreeMap<u64, std::collections::VecDeque<i64>>,
+        paused: Vec<u64>,
+    }
+
+    impl SourceReader for Splits {
+        type Item = i64;
+        type Split = u64;
+
+        fn add_split(&mut self, _split: u64) -> Result<(), SourceError> {
+            Ok(())
+        }
+
+        fn poll<C: Collector<i64>>(&mut self, out: &mut C) -> Result<ReaderStatus, SourceError> {
+            for (id, times) in &mut self.times {
+                if self.paused.contains(id) {
+                    continue;
+                }
+                match times.pop_front() {
+                    Some(time) => {
+                        out.enter_split(*id);
+                        out.push(time);
+                    }
+                    None => out.leave_split(*id),
+                }
+            }
+            Ok(ReaderStatus::Wait(None))
+        }
+
+        fn snapshot(&self) -> Vec<u64> {
+            Vec::new()
+        }
+
+        fn pause_splits(&mut self, ahead: &[u64]) {
+            self.paused = ahead.to_vec();
+        }
+    }
+
+    #[derive(Default)]
+    struct Seen(Vec<i64>);
+    impl Collector<i64> for Seen {
+        fn push(&mut self, record: i64) {
+            self.0.push(record);
+        }
+    }
+
+    /// Polls once and sends what there is to send. What the reader said, and its records.
+    fn read<G: WatermarkGenerator<i64>>(reader: &mut WatermarkReader<Splits, G>) -> (ReaderStatus, Vec<i64>) {
+        let mut seen = Seen::default();
+        let status = reader.poll(&mut seen).unwrap();
+        reader.times.due = true;
+        while reader.times.control(reader.times.looked_at.saturating_add(1)).is_some() {}
+        (status, seen.0)
+    }
+
+    #[test]
+    fn a_split_that_is_ahead_of_the_others_of_its_reader_is_paused_until_they_have_caught_up() {
+        let group = WatermarkAlignment::new(Duration::from_millis(100));
+        let splits = [(1, vec![1000, 2000, 3000]), (2, vec![10, 20, 950, 2950])];
+        let reader =
+            Splits { times: splits.map(|(id, times)| (id, times.into())).into_iter().collect(), paused: Vec::new() };
+        let (times, member) = (times(Some(Duration::from_secs(3600))), Some(group.join()));
+        let mut reader = WatermarkReader { reader, times, member, paused: Vec::new() };
+        assert_eq!(read(&mut reader).1, [1000, 10]);
+        for slow in [20, 950] {
+            let (status, records) = read(&mut reader);
+            assert_eq!(records, [slow]);
+            assert_eq!(status, ReaderStatus::Wait(Some(AHEAD_PAUSE)), "the others may catch up any moment");
+        }
+        assert_eq!(read(&mut reader).1, [2000, 2950]);
+        assert_eq!(reader.reader.paused, [0; 0]);
+        assert_eq!(read(&mut reader).1, [3000], "the other way round");
+        assert_eq!(reader.reader.paused, [2], "{:?}", reader.times.sent);
+    }
+
+    #[test]
+    fn a_task_that_waits_for_others_is_not_idle() {
+        let group = WatermarkAlignment::new(Duration::from_millis(100));
+        let slow = group.join();
+        slow.report(Some(0));
+        let reader = Splits { times: BTreeMap::from([(1, vec![500, 600].into())]), paused: Vec::new() };
+        let (times, member) = (times(Some(Duration::from_secs(3600))), Some(group.join()));
+        let mut reader = WatermarkReader { reader, times, member, paused: Vec::new() };
+        assert_eq!(read(&mut reader).1, [500]);
+        reader.times.current.active_at = 0;
+        assert_eq!(reader.poll(&mut Seen::default()).unwrap(), ReaderStatus::Wait(Some(AHEAD_PAUSE)));
+        assert_eq!(reader.times.control(millis_now()), None, "it says nothing, not that it is idle");
+        assert!(!reader.times.sent.idle);
+        slow.report(Some(500));
+        assert_eq!(read(&mut reader).1, [600]);
+    }
+
     #[test]
     fn a_task_that_is_ahead_waits_for_the_others() {
         let group = WatermarkAlignment::new(Duration::from_millis(100));
         let (slow, fast) = (group.join(), group.join());
-        assert!(fast.is_ahead(Some(0)), "the other one has not begun");
-        assert!(!slow.is_ahead(Some(0)));
-        assert!(!fast.is_ahead(Some(100)));
-        assert!(fast.is_ahead(Some(101)));
-        slow.is_ahead(None);
-        assert!(!fast.is_ahead(Some(1000)), "the other one is idle");
-        slow.is_ahead(Some(5));
-        assert!(fast.is_ahead(Some(1000)));
+        assert!(fast.bound(Some(0)) < 0, "the other one has not begun");
+        assert_eq!(slow.bound(Some(0)), 100);
+        assert_eq!(fast.bound(Some(100)), 100);
+        slow.report(None);
+        assert_eq!(fast.bound(Some(1000)), 1100, "the other one is idle");
+        slow.report(Some(5));
+        assert_eq!(fast.bound(Some(1000)), 105);
         drop(slow);
-        assert!(!fast.is_ahead(Some(1000)), "the other one has ended");
+        assert_eq!(fast.bound(Some(1000)), 1100, "the other one has ended");
+        assert_eq!(fast.bound(None), EventTime::MAX, "nobody has a say");
     }
 }

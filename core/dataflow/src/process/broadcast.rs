@@ -82,7 +82,7 @@ impl<A, B, F: BroadcastProcessFunction<A, B>> CoOperator<A, B> for BroadcastProc
     }
 
     fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
-        self.context.open(context.task)?;
+        self.context.open(context)?;
         self.function.declare_broadcast(&mut BroadcastDeclarer(&mut self.states));
         self.states.restore(context)?;
         self.function.open(&mut self.context);

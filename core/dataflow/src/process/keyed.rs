@@ -136,7 +136,7 @@ impl<K: Record + Eq + Hash, Out> KeyedContext<K, Out> {
         context: &OperatorContext<'_>,
         declare: impl FnOnce(&mut StateDeclarer<'_>),
     ) -> Result<(), TaskError> {
-        self.base.open(context.task)?;
+        self.base.open(context)?;
         self.task = Some(context.task.shared().clone());
         let (declared, timers) = Self::declared(declare);
         self.timers = timers;
@@ -169,8 +169,9 @@ impl<K: Record + Eq + Hash, Out> KeyedContext<K, Out> {
         self.base.drain_into(out);
     }
 
-    /// Runs `f` for each key that has state.
+    /// Runs `f` for each key that has state, because the input has ended.
     pub(super) fn for_each_key<C: Collector<Out>>(&mut self, out: &mut C, mut f: impl FnMut(&mut Self)) {
+        self.states.measure_now(millis_now());
         for row in self.states.rows() {
             self.states.enter_row(row);
             f(self);
@@ -222,6 +223,7 @@ impl<K: Record + Eq + Hash, Out> KeyedContext<K, Out> {
     ) -> EventTime {
         self.set_time(now);
         self.states.sweep();
+        self.states.measure(now);
         self.fire(TimeDomain::Processing, now, out, on_timer);
         self.timers.next_processing_time()
     }

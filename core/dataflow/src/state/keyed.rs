@@ -16,6 +16,7 @@ use super::snapshot::TableRun;
 use super::table::GroupTable;
 use super::ttl::StateTtl;
 use crate::element::EventTime;
+use crate::metrics::StateMetrics;
 use crate::record::Record;
 
 /// The name of the table in snapshots.
@@ -52,6 +53,7 @@ pub struct KeyedStates<K> {
     expires: bool,
     /// Where to look next for what has expired.
     sweep: RowId,
+    pub(super) metrics: StateMetrics,
 }
 
 impl<K> fmt::Debug for KeyedStates<K> {
@@ -92,6 +94,7 @@ impl<K> KeyedStates<K> {
             run: None,
             now: EventTime::MIN,
             sweep: RowId { table: 0, slot: 0 },
+            metrics: StateMetrics::default(),
         }
     }
 
@@ -179,6 +182,20 @@ impl<K: Record> KeyedStates<K> {
     /// About how many bytes of memory the states take.
     pub fn state_bytes(&self) -> u64 {
         self.tables.iter().map(|table| table.bytes(&self.declared.columns) as u64).sum()
+    }
+
+    /// Shows among the task's metrics how much state there is, unless that was done a moment ago.
+    #[inline]
+    pub(crate) fn measure(&mut self, now: EventTime) {
+        if self.metrics.is_due(now) {
+            self.measure_now(now);
+        }
+    }
+
+    /// Shows among the task's metrics how much state there is.
+    pub(crate) fn measure_now(&mut self, now: EventTime) {
+        let (bytes, keys) = (self.state_bytes(), self.len() as u64);
+        self.metrics.report(now, bytes, keys);
     }
 }
 

@@ -9,6 +9,7 @@ use super::declare::{Declared, DeclaredColumn};
 use super::keyed::{KeyedStates, RowId, TABLE};
 use crate::element::EventTime;
 use crate::failure::TaskError;
+use crate::metrics::StateMetrics;
 use crate::operator::OperatorContext;
 use crate::record::{Decoder, Record};
 use crate::snapshot::{Conversion, RestoredRows, schema_of, unreadable};
@@ -32,6 +33,8 @@ impl<K: Record + Eq + Hash> KeyedStates<K> {
         for table in context.restored_tables(TABLE) {
             states.restore(&table, context.restored_rows(&table))?;
         }
+        states.metrics = StateMetrics::new(context.task.shared().clone());
+        states.measure_now(now);
         Ok(states)
     }
 

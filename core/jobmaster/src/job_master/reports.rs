@@ -119,14 +119,15 @@ impl JobMaster {
     }
 
     pub(super) fn on_metrics(&mut self, number: u32, worker: u32, tasks: &[(TaskId, MetricsSnapshot)], now: Duration) {
-        for &(task, metrics) in tasks {
+        for (task, metrics) in tasks {
+            let task = *task;
             if !self.scheduler.graph().contains(task) || self.scheduler.deployment_of(task) != number {
                 // It runs again elsewhere.
                 continue;
             }
             let entry = self.tasks.get_mut(self.scheduler.graph().index_of(task));
             if entry.worker == worker {
-                entry.report(metrics, now);
+                entry.report(metrics.clone(), now);
             }
         }
     }

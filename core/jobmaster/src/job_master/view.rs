@@ -67,7 +67,7 @@ impl JobMaster {
             task_manager: location.map(|location| location.task_manager.clone()),
             host: location.map_or_else(String::new, |location| location.host.to_string()),
             timestamps: execution.entered.map(|time| time.map(millis)),
-            metrics: entry.metrics,
+            metrics: entry.metrics.clone(),
             rates: entry.rates,
         }
     }

@@ -32,6 +32,8 @@ pub(crate) struct Fetched {
     pub(crate) from: i64,
     /// 0, or why there is nothing.
     pub(crate) error_code: i16,
+    /// The offset behind the last record that can be read.
+    pub(crate) end: i64,
     /// Aborted transactions that these records belong to: producer and first offset.
     pub(crate) aborted: Vec<(i64, i64)>,
     /// Record batches; the last one may be cut off.
@@ -57,6 +59,11 @@ pub(crate) fn fetch(
             fetched.push(Fetched {
                 from,
                 error_code: data.error_code,
+                end: if limits.committed && data.last_stable_offset >= 0 {
+                    data.last_stable_offset
+                } else {
+                    data.high_watermark
+                },
                 aborted: aborted.iter().map(|one| (one.producer_id.0, one.first_offset)).collect(),
                 records: data.records.unwrap_or_default(),
                 partition,

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use weir::metrics::Counter;
 use weir::sink::{SinkError, SinkWriter, WriterContext};
 
 use super::committable::{KafkaCommittable, Prepared};
@@ -22,6 +23,8 @@ pub struct KafkaWriter<T, F> {
     topic: Arc<str>,
     producer: Producer,
     transactions: Option<Transactions>,
+    /// Bytes of keys and values written.
+    bytes: Counter,
     item: PhantomData<fn(T)>,
 }
 
@@ -56,7 +59,8 @@ impl<T, F> KafkaWriter<T, F> {
                 used: VecDeque::new(),
             }),
         };
-        Ok(KafkaWriter { encode, topic: settings.topic.clone(), producer, transactions, item: PhantomData })
+        let (topic, bytes) = (settings.topic.clone(), context.metrics.counter("numBytesSend"));
+        Ok(KafkaWriter { encode, topic, producer, transactions, bytes, item: PhantomData })
     }
 }
 
@@ -76,6 +80,8 @@ where
             value: message.value.as_deref(),
             headers: &message.headers,
         };
+        let size = |part: Option<&[u8]>| part.map_or(0, |part| part.len() as u64);
+        self.bytes.add(size(outgoing.key) + size(outgoing.value));
         let topic = message.topic.as_ref().unwrap_or(&self.topic);
         self.producer.send(topic, message.partition, &outgoing).map_err(SinkError::new)
     }

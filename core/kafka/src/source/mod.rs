@@ -3,6 +3,7 @@
 mod assignment;
 mod discovery;
 mod enumerator;
+mod metrics;
 mod partition;
 mod reader;
 mod split;

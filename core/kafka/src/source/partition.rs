@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use super::metrics::PartitionMetrics;
 use super::split::PartitionSplit;
 use crate::batch::{Batch, Batches, RecordView};
 use crate::client::TopicPartition;
@@ -15,6 +16,8 @@ pub(super) struct Readable {
     pub(super) batches: VecDeque<Batch>,
     /// Where to go on.
     pub(super) next: i64,
+    /// The offset behind the last record that can be read.
+    pub(super) end: i64,
 }
 
 /// Unpacks what was fetched.
@@ -24,7 +27,7 @@ pub(super) fn readable(fetched: &Fetched) -> Result<Readable, KafkaError> {
     let mut aborted = aborted.into_iter().peekable();
     // Producers whose transaction, at this point of the log, is one that was aborted.
     let mut aborting: BTreeSet<i64> = BTreeSet::new();
-    let mut readable = Readable { batches: VecDeque::new(), next: fetched.from };
+    let mut readable = Readable { batches: VecDeque::new(), next: fetched.from, end: fetched.end };
     for batch in Batches(fetched.records.clone()) {
         let batch = batch.map_err(|error| KafkaError::Damaged {
             topic: fetched.partition.topic.to_string(),
@@ -62,11 +65,25 @@ pub(super) struct Partition {
     pub(super) in_flight: bool,
     /// Which broker leads it, as far as is known.
     pub(super) leader: Option<i32>,
+    /// Its number among the splits of the reader.
+    pub(super) number: u64,
+    /// Whether it has been named to whom its records go.
+    pub(super) named: bool,
+    /// Whether it is too far ahead of others in event time.
+    pub(super) paused: bool,
+    pub(super) metrics: PartitionMetrics,
+    /// The offset behind the last record there is, as far as is known.
+    end: i64,
 }
 
 impl Partition {
-    pub(super) fn new(split: PartitionSplit) -> Partition {
+    pub(super) fn new(split: PartitionSplit, number: u64, metrics: PartitionMetrics) -> Partition {
         Partition {
+            number,
+            named: false,
+            paused: false,
+            metrics,
+            end: split.position,
             id: split.id(),
             fetch_from: split.position,
             split,
@@ -84,6 +101,22 @@ impl Partition {
 
     pub(super) fn is_finished(&self) -> bool {
         self.split.is_finished()
+    }
+
+    /// The offset of the last record that has been emitted or is known not to be wanted; -1 before the first.
+    pub(super) fn current_offset(&self) -> i64 {
+        self.split.position - 1
+    }
+
+    /// How many offsets lie before the end of the partition, or before the place where reading is to stop.
+    pub(super) fn lag(&self) -> i64 {
+        let end = self.split.stop.map_or(self.end, |stop| stop.min(self.end));
+        (end - self.split.position).max(0)
+    }
+
+    /// Whether there are records to emit now.
+    pub(super) fn may_emit(&self) -> bool {
+        self.is_ready() && !self.paused
     }
 
     /// Whether there are records to emit.
@@ -112,6 +145,7 @@ impl Partition {
             return;
         }
         self.fetch_from = readable.next;
+        self.end = readable.end.max(readable.next);
         self.bytes += readable.batches.iter().map(Batch::bytes).sum::<usize>();
         if readable.next > from {
             self.ready.push_back(readable);

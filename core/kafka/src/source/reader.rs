@@ -8,6 +8,7 @@ use kafka_protocol::ResponseError;
 use weir::operator::Collector;
 use weir::source::{ReaderContext, ReaderStatus, SourceError, SourceReader};
 
+use super::metrics::ReaderMetrics;
 use super::partition::{EmitError, Partition};
 use super::split::KafkaSplit;
 use super::workers::{Answer, FetchJob, Leaders, PartitionAnswer, PartitionFailure, Question, Workers};
@@ -80,6 +81,9 @@ pub struct KafkaReader<T, F> {
     leaders_retry: Retry,
     /// When to ask for another split; never, if there will be none before all of these are finished.
     ask_at: Option<Instant>,
+    /// How many partitions it has been given so far.
+    given: u64,
+    metrics: ReaderMetrics,
 }
 
 impl<T, F> KafkaReader<T, F> {
@@ -96,6 +100,8 @@ impl<T, F> KafkaReader<T, F> {
             leaders_asked: false,
             leaders_retry: Retry::new(),
             ask_at: Some(Instant::now()),
+            given: 0,
+            metrics: ReaderMetrics::new(&context.metrics),
         }
     }
 
@@ -271,10 +277,16 @@ impl<T, F> KafkaReader<T, F> {
     where
         F: Fn(&KafkaRecord<'_>) -> Result<Option<T>, SourceError>,
     {
+        // All are named as soon as they are known: how far event time is also depends on those that have no records yet.
+        for partition in self.partitions.iter_mut().filter(|one| !one.named) {
+            partition.named = true;
+            out.enter_split(partition.number);
+        }
         let count = self.partitions.len();
-        let next = (0..count).map(|step| (self.turn + step) % count).find(|at| self.partitions[*at].is_ready());
+        let next = (0..count).map(|step| (self.turn + step) % count).find(|at| self.partitions[*at].may_emit());
         let Some(at) = next else { return Ok(()) };
         self.turn = at + 1;
+        out.enter_split(self.partitions[at].number);
         let decode = &self.decode;
         let emitted = self.partitions[at].emit(POLL, |id, record| {
             let record = KafkaRecord { id, record };
@@ -295,7 +307,9 @@ impl<T, F> KafkaReader<T, F> {
             EmitError::Emit(error) => error,
         })?;
         if self.partitions[at].is_finished() {
-            self.partitions.remove(at);
+            let partition = self.partitions.remove(at);
+            partition.metrics.show(&partition);
+            out.leave_split(partition.number);
         }
         Ok(())
     }
@@ -319,7 +333,9 @@ where
     fn add_split(&mut self, split: KafkaSplit) -> Result<(), SourceError> {
         match split {
             KafkaSplit::Partition(split) => {
-                let partition = Partition::new(split);
+                self.given += 1;
+                let metrics = self.metrics.of_partition(&split.topic, split.partition);
+                let partition = Partition::new(split, self.given, metrics);
                 if !partition.is_finished() {
                     self.partitions.push(partition);
                     self.leaders_wanted = true;
@@ -340,7 +356,8 @@ where
         self.take_answers()?;
         self.ask()?;
         self.emit(out)?;
-        if self.partitions.iter().any(Partition::is_ready) {
+        self.metrics.show(&self.partitions);
+        if self.partitions.iter().any(Partition::may_emit) {
             return Ok(ReaderStatus::More);
         }
         if self.partitions.is_empty() && self.settings.until.is_some() {
@@ -354,6 +371,10 @@ where
 
     fn snapshot(&self) -> Vec<KafkaSplit> {
         self.partitions.iter().map(|one| KafkaSplit::Partition(one.rest())).collect()
+    }
+
+    fn pause_splits(&mut self, ahead: &[u64]) {
+        self.partitions.iter_mut().for_each(|one| one.paused = ahead.contains(&one.number));
     }
 }
 

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use weir::metrics::OperatorMetrics;
 use weir::operator::Collector;
 use weir::sink::{Committer, CommitterContext, Sink, SinkWriter, WriterContext};
 use weir::source::{
     EnumeratorContext, NextSplit, ReaderContext, ReaderStatus, ReaderWaker, Source, SourceError, SourceReader,
     SplitEnumerator,
 };
+use weir_dataflow::element::Control;
 use weir_kafka::client::Client;
 use weir_kafka::{Cluster, KafkaMessage, KafkaRecord, KafkaSink, KafkaSource, KafkaSplit, OffsetAt, TopicPartition};
 
@@ -74,7 +76,7 @@ pub fn write(servers: &str, topic: &str, numbers: impl IntoIterator<Item = u64>)
 
 /// Of subtask 0 of 2.
 pub fn writer_context(run: &str, attempt: u32) -> WriterContext {
-    WriterContext { subtask: 0, parallelism: 2, run_id: run.to_owned(), attempt }
+    WriterContext { subtask: 0, parallelism: 2, run_id: run.to_owned(), attempt, metrics: OperatorMetrics::detached() }
 }
 
 pub fn committer<T: 'static, S: Sink<T>>(sink: &S, run: &str) -> Box<dyn Committer> {
@@ -96,7 +98,10 @@ pub struct Reading<S: Source> {
     pub enumerator: S::Enumerator,
     pub reader: S::Reader,
     pub got: Vec<S::Item>,
+    /// Watermarks and changes of idleness.
+    pub times: Vec<Control>,
     pub finished: bool,
+    metrics: OperatorMetrics,
 }
 
 impl<S: Source<Split = KafkaSplit>> Reading<S> {
@@ -107,8 +112,11 @@ impl<S: Source<Split = KafkaSplit>> Reading<S> {
     pub fn restore(source: &S, enumerator: Option<Vec<u8>>, splits: Vec<KafkaSplit>) -> Result<Self, SourceError> {
         let mut enumerator = source.create_enumerator(&EnumeratorContext { parallelism: 1, restored: enumerator })?;
         enumerator.add_back(splits);
-        let context = ReaderContext { subtask: 0, parallelism: 1, waker: ReaderWaker::detached() };
-        Ok(Reading { enumerator, reader: source.create_reader(&context)?, got: Vec::new(), finished: false })
+        let metrics = OperatorMetrics::detached();
+        let waker = ReaderWaker::detached();
+        let context = ReaderContext { subtask: 0, parallelism: 1, waker, metrics: metrics.clone() };
+        let reader = source.create_reader(&context)?;
+        Ok(Reading { enumerator, reader, got: Vec::new(), times: Vec::new(), finished: false, metrics })
     }
 
     /// Polls once, as a task does.
@@ -116,6 +124,9 @@ impl<S: Source<Split = KafkaSplit>> Reading<S> {
         let mut got = Got(Vec::new());
         let status = self.reader.poll(&mut got)?;
         self.got.append(&mut got.0);
+        while let Some(control) = self.reader.time() {
+            self.times.push(control);
+        }
         match status {
             ReaderStatus::More => {}
             // Nobody wakes a reader without a task.
@@ -127,6 +138,13 @@ impl<S: Source<Split = KafkaSplit>> Reading<S> {
             },
         }
         Ok(())
+    }
+
+    /// The value of a metric, by its name with its groups.
+    pub fn metric(&self, name: &str) -> f64 {
+        let all = self.metrics.values();
+        let found = all.iter().find(|metric| metric.full_name() == name);
+        found.unwrap_or_else(|| panic!("{name} is not among {all:?}")).value
     }
 
     /// Polls until it holds.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy's exception for tests does not reach the functions they call")]
 
 mod errors;
+mod event_time;
 mod fixture;
 mod harness;
 mod jobs;

@@ -8,6 +8,7 @@
 
 use std::io::BufRead;
 
+use weir::metrics::OperatorMetrics;
 use weir::sink::{CommitterContext, Sink, SinkWriter, WriterContext};
 use weir_kafka::{KafkaMessage, KafkaSink};
 
@@ -25,7 +26,13 @@ fn main() {
     match (role, rest) {
         ("write", [attempt, from, to]) => {
             let attempt = attempt.parse().unwrap();
-            let context = WriterContext { subtask: 0, parallelism: 2, run_id: run, attempt };
+            let context = WriterContext {
+                subtask: 0,
+                parallelism: 2,
+                run_id: run,
+                attempt,
+                metrics: OperatorMetrics::detached(),
+            };
             let mut writer = sink.create_writer(&context).unwrap();
             let write = |number| writer.write(number).unwrap();
             (from.parse().unwrap()..to.parse().unwrap()).for_each(write);

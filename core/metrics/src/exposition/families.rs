@@ -132,3 +132,19 @@ pub(super) fn label(name: &str, value: &str) -> LabelPair {
 pub(super) fn with(labels: &[LabelPair], name: &str, value: &str) -> Vec<LabelPair> {
     labels.iter().cloned().chain([label(name, value)]).collect()
 }
+
+/// `labels` and one more of a name that is anybody's choice.
+pub(super) fn with_own(mut labels: Vec<LabelPair>, name: &str, value: &str) -> Vec<LabelPair> {
+    let fits = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let mut name: String = name.chars().take(LONGEST_LABEL).map(fits).collect();
+    // Names that begin with two underscores are Prometheus' own.
+    name = name.trim_start_matches('_').to_owned();
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        name.insert_str(0, "label_");
+    }
+    while labels.iter().any(|pair| pair.name() == name) {
+        name.push('_');
+    }
+    labels.push(label(&name, value));
+    labels
+}

@@ -1,6 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_model::{JobStatus, OperatorId, OperatorInfo, OperatorKind, SlotWait, TaskManagerId, VertexId};
+use weir_model::{
+    JobStatus, MetricGroup, OperatorId, OperatorInfo, OperatorKind, OperatorMetric, SlotWait, TaskManagerId, VertexId,
+};
 
 use super::*;
 use crate::job::tests::job;
@@ -51,6 +53,15 @@ fn vertex(name: &str) -> Arc<VertexLabel> {
     Arc::new(VertexLabel { id: VertexId::from_seed(b"count"), name: name.to_owned(), operators, one_end: true })
 }
 
+fn measured(groups: &[(&str, Option<&str>)], name: &str, value: f64) -> OperatorMetric {
+    let group = |(name, value): &(&str, Option<&str>)| MetricGroup {
+        name: (*name).to_owned(),
+        value: value.map(str::to_owned),
+    };
+    let operator = OperatorId::from_seed(b"Count");
+    OperatorMetric { operator, groups: groups.iter().map(group).collect(), name: name.to_owned(), value }
+}
+
 fn task(subtask: u32) -> TaskSample {
     TaskSample {
         job: JobId::from_bytes([0xab; 16]),
@@ -66,6 +77,11 @@ fn task(subtask: u32) -> TaskSample {
             busy_nanos: 1_500_000_000,
             idle_nanos: 500_000_000,
             backpressured_nanos: 0,
+            input_watermark: Some(1_700_000_000_999),
+            output_watermark: None,
+            state_bytes: 4096,
+            state_keys: 3,
+            operators: vec![measured(&[("Reader", None), ("partition", Some("7"))], "lag", 41.0)],
         },
         rates: TaskRates { records_in: 1000.5, busy: 0.75, idle: 0.25, ..TaskRates::default() },
     }
@@ -194,6 +210,27 @@ fn a_hostile_name_stays_within_its_label() {
     let text = of_task_manager(&Values::new(), &[task]);
     parse(&text);
     assert!(text.len() < 100_000, "{} bytes", text.len());
+}
+
+#[test]
+fn what_code_measures_hides_nothing_and_comes_once() {
+    let mut task = task(0);
+    task.metrics.operators = vec![
+        measured(&[], "numRecordsIn", -1.0),
+        measured(&[("a-b", Some("1"))], "lag", 1.0),
+        measured(&[("a.b", Some("1"))], "lag", 2.0),
+        measured(&[("job_id", Some("x")), ("__name__", Some("y")), ("9", Some("z"))], "odd", 3.0),
+    ];
+    let values = parse(&of_task_manager(&process(), &[task]));
+    let of = |part: &str| values.iter().filter(|(name, _)| name.contains(part)).collect::<Vec<_>>();
+    let taken = of("flink_taskmanager_job_task_operator_numRecordsIn{");
+    assert!(taken.iter().all(|(_, value)| **value > 0.0), "{taken:?}");
+    assert_eq!(of("operator_a_b_lag").len(), 1, "two names that are one in Prometheus");
+    let odd = of("_odd");
+    assert_eq!(odd.len(), 1);
+    for label in ["job_id_=\"x\"", "name__=\"y\"", "label_9=\"z\""] {
+        assert!(odd[0].0.contains(label), "{label} in {odd:?}");
+    }
 }
 
 #[test]

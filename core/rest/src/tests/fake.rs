@@ -120,6 +120,11 @@ fn running_task(place: &str, scale: u64) -> SubtaskView {
         busy_nanos: 60_000_000_000,
         idle_nanos: 30_000_000_000 * scale,
         backpressured_nanos: 9_500_000_000,
+        input_watermark: (scale == 1).then_some(1_700_000_000_999),
+        output_watermark: None,
+        state_bytes: 4096 * scale,
+        state_keys: 10 * scale,
+        operators: Vec::new(),
     };
     task.rates = TaskRates {
         records_in: 10.5 * scale as f64,

@@ -145,7 +145,13 @@ mod tests {
     #[test]
     fn the_handle_sees_what_all_writers_flushed() {
         let (sink, results) = CollectSink::new();
-        let context = |subtask| WriterContext { subtask, parallelism: 2, run_id: "r".to_owned(), attempt: 0 };
+        let context = |subtask| WriterContext {
+            subtask,
+            parallelism: 2,
+            run_id: "r".to_owned(),
+            attempt: 0,
+            metrics: weir_dataflow::metrics::OperatorMetrics::detached(),
+        };
         let mut writers = [0, 1].map(|subtask| sink.clone().create_writer(&context(subtask)).unwrap());
         for n in 0..3000 {
             writers[n % 2].write(n).unwrap();

@@ -168,7 +168,13 @@ mod tests {
     use super::*;
 
     fn check(sink: &PrintSink, subtask: u32, parallelism: u32, expect: &str) {
-        let context = WriterContext { subtask, parallelism, run_id: "r".to_owned(), attempt: 0 };
+        let context = WriterContext {
+            subtask,
+            parallelism,
+            run_id: "r".to_owned(),
+            attempt: 0,
+            metrics: weir_dataflow::metrics::OperatorMetrics::detached(),
+        };
         let mut writer: PrintWriter<&str> = sink.create_writer(&context).unwrap();
         writer.lines.push(&"to be").unwrap();
         writer.lines.push(&"or").unwrap();

@@ -1,7 +1,10 @@
 //! Runs enumerators and readers in tests without a task around them.
 
+use weir_dataflow::metrics::OperatorMetrics;
 use weir_dataflow::operator::Collector;
-use weir_dataflow::source::{EnumeratorContext, NextSplit, ReaderStatus, SourceError, SourceReader, SplitEnumerator};
+use weir_dataflow::source::{
+    EnumeratorContext, NextSplit, ReaderContext, ReaderStatus, ReaderWaker, SourceError, SourceReader, SplitEnumerator,
+};
 
 /// Keeps what it is given.
 #[derive(Debug)]
@@ -21,6 +24,10 @@ impl<T> Collector<T> for Got<T> {
 
 pub(super) fn context(parallelism: u32) -> EnumeratorContext {
     EnumeratorContext { parallelism, restored: None }
+}
+
+pub(super) fn reader_context() -> ReaderContext {
+    ReaderContext { subtask: 0, parallelism: 1, waker: ReaderWaker::detached(), metrics: OperatorMetrics::detached() }
 }
 
 /// Lets the readers take turns until nothing is left; returns what each emitted.

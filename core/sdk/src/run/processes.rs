@@ -322,7 +322,7 @@ impl WorkerProcess {
 
     fn on_report(&self, message: &proto::MetricsReport) {
         let mut report = lock(&self.report);
-        report.tasks.extend(message.tasks.iter().map(protocol::metrics_from_message));
+        report.tasks.extend(message.tasks.iter().map(proto::TaskMetrics::snapshot));
         report.usage = Usage { cpu: Duration::from_nanos(message.cpu_nanos), peak_rss: message.rss_bytes };
     }
 

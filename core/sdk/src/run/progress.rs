@@ -24,8 +24,8 @@ pub(crate) fn clear_line() {
     }
 }
 
-/// The sums of a vertex's tasks.
-#[derive(Debug, Clone, Copy, Default)]
+/// The sums of a vertex's tasks; what operators' code measures is kept apart, in the tasks' order.
+#[derive(Debug, Clone, Default)]
 pub(super) struct VertexTotals {
     pub(super) tasks: u32,
     pub(super) metrics: MetricsSnapshot,
@@ -45,6 +45,9 @@ pub(super) fn by_vertex(graph: &JobGraph, tasks: &[(TaskId, MetricsSnapshot)]) -
         sum.busy_nanos += m.busy_nanos;
         sum.idle_nanos += m.idle_nanos;
         sum.backpressured_nanos += m.backpressured_nanos;
+        sum.state_bytes += m.state_bytes;
+        sum.state_keys += m.state_keys;
+        sum.operators.extend(m.operators.iter().cloned());
     }
     totals
 }
@@ -100,7 +103,7 @@ impl Progress {
         let seconds = (now - self.last_at).as_secs_f64().max(1e-9);
         let mut line = format!("{} {status}", clock(now));
         for (index, vertex) in self.graph.vertices.iter().enumerate() {
-            let (total, last) = (totals[index].metrics, self.last[index].metrics);
+            let (total, last) = (&totals[index].metrics, &self.last[index].metrics);
             let rate = |now: u64, before: u64| count(now.saturating_sub(before) as f64 / seconds);
             let share = |now: u64, before: u64| {
                 let tasks = f64::from(totals[index].tasks.max(1));

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use weir_dataflow::source::{NextSplit, SplitAnswer};
-use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::WorkerEvent;
 use weir_model::TaskId;
 use weir_proto::InvalidMessage;
@@ -72,31 +71,4 @@ pub(super) fn split_answer(message: proto::SplitResponse) -> (TaskId, SplitAnswe
         None => SplitAnswer::Failed("the driver answered a split request with nothing this worker knows".into()),
     };
     (task, answer)
-}
-
-pub(super) fn metrics_to_message((task, m): (TaskId, MetricsSnapshot)) -> proto::TaskMetrics {
-    proto::TaskMetrics {
-        vertex: task.vertex,
-        subtask: task.subtask,
-        records_in: m.records_in,
-        records_out: m.records_out,
-        bytes_in: m.bytes_in,
-        bytes_out: m.bytes_out,
-        busy_nanos: m.busy_nanos,
-        idle_nanos: m.idle_nanos,
-        backpressured_nanos: m.backpressured_nanos,
-    }
-}
-
-pub(super) fn metrics_from_message(m: &proto::TaskMetrics) -> (TaskId, MetricsSnapshot) {
-    let snapshot = MetricsSnapshot {
-        records_in: m.records_in,
-        records_out: m.records_out,
-        bytes_in: m.bytes_in,
-        bytes_out: m.bytes_out,
-        busy_nanos: m.busy_nanos,
-        idle_nanos: m.idle_nanos,
-        backpressured_nanos: m.backpressured_nanos,
-    };
-    (TaskId { vertex: m.vertex, subtask: m.subtask }, snapshot)
 }

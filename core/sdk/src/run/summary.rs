@@ -1,8 +1,10 @@
 //! What a person or a program reads when a job has ended.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use weir_dataflow::task::MetricsSnapshot;
-use weir_model::{JobGraph, JobStatus, OperatorKind};
+use weir_model::{JobGraph, JobStatus, JobVertex, OperatorKind};
 use weir_scheduler::{FailureRecord, JobReport};
 
 use super::arguments::OutputFormat;
@@ -113,7 +115,7 @@ impl<'a> Summary<'a> {
             let all = (m.busy_nanos + m.idle_nanos + m.backpressured_nanos).max(1) as f64;
             let share = |nanos: u64| (nanos as f64 / all * 100.0).round();
             text.push_str(&format!(
-                "    {} ×{}: {} in, {} out, busy {}% idle {}% back-pressured {}%\n",
+                "    {} ×{}: {} in, {} out, busy {}% idle {}% back-pressured {}%{}\n",
                 vertex.name,
                 vertex.parallelism,
                 count(m.records_in as f64),
@@ -121,6 +123,7 @@ impl<'a> Summary<'a> {
                 share(m.busy_nanos),
                 share(m.idle_nanos),
                 share(m.backpressured_nanos),
+                state_text(m),
             ));
         }
         text
@@ -155,6 +158,9 @@ impl<'a> Summary<'a> {
                     "busy_s": m.busy_nanos as f64 / 1e9,
                     "idle_s": m.idle_nanos as f64 / 1e9,
                     "backpressured_s": m.backpressured_nanos as f64 / 1e9,
+                    "state_bytes": m.state_bytes,
+                    "state_keys": m.state_keys,
+                    "metrics": operator_metrics(vertex, m),
                 })
             }).collect::<Vec<_>>(),
             "root_cause": self.root_cause().map(failure_json),
@@ -162,6 +168,25 @@ impl<'a> Summary<'a> {
             "stuck_tasks": self.report.stuck_tasks,
         })
     }
+}
+
+/// The keyed state of a vertex at the end, if it has any.
+fn state_text(metrics: &MetricsSnapshot) -> String {
+    match (metrics.state_keys, metrics.state_bytes >> 20) {
+        (0, _) => String::new(),
+        (keys, mebibytes) => format!(", state of {} keys in {mebibytes} MiB", count(keys as f64)),
+    }
+}
+
+/// What the code of a vertex's operators measured: a value of each task, by operator and name.
+fn operator_metrics(vertex: &JobVertex, metrics: &MetricsSnapshot) -> BTreeMap<String, Vec<f64>> {
+    let mut by_name = BTreeMap::<_, Vec<_>>::new();
+    for metric in &metrics.operators {
+        if let Some(operator) = vertex.operators.iter().find(|operator| operator.id == metric.operator) {
+            by_name.entry(format!("{}.{}", operator.name, metric.full_name())).or_default().push(metric.value);
+        }
+    }
+    by_name
 }
 
 fn failure_json(record: &FailureRecord) -> Value {

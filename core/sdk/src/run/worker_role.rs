@@ -318,7 +318,7 @@ impl Deployed {
                 error => Some(TaskFailure::new(FailureKind::Network, error)),
             };
             let state = if failure.is_some() { ExecutionState::Failed } else { ExecutionState::Canceled };
-            let metrics = Some(MetricsSnapshot::default());
+            let metrics = Some(Box::default());
             self.link.send(WorkerEvent::StateChanged { task, state, failure, committables: Vec::new(), metrics });
         }
     }
@@ -440,7 +440,7 @@ impl Link {
         let mut state = self.state();
         (state.rss_bytes, state.cpu_nanos) = (rss_bytes, cpu_nanos);
         let mut changed = worker.metrics();
-        changed.retain(|(task, metrics)| state.sent.insert(*task, *metrics) != Some(*metrics));
+        changed.retain(|(task, metrics)| state.sent.insert(*task, metrics.clone()).as_ref() != Some(metrics));
         if changed.is_empty() && report == Report::Changes {
             return Ok(());
         }
@@ -452,7 +452,7 @@ impl Link {
 impl LinkState {
     fn metrics_report(&self, tasks: Vec<(TaskId, MetricsSnapshot)>) -> to_driver::Message {
         to_driver::Message::MetricsReport(proto::MetricsReport {
-            tasks: tasks.into_iter().map(protocol::metrics_to_message).collect(),
+            tasks: tasks.into_iter().map(|(task, metrics)| proto::TaskMetrics::new(task, metrics)).collect(),
             rss_bytes: self.rss_bytes,
             cpu_nanos: self.cpu_nanos,
         })
@@ -460,7 +460,7 @@ impl LinkState {
 
     /// A task's last metrics and its end, in one write.
     fn write_end(&mut self, task: TaskId, metrics: MetricsSnapshot, end: to_driver::Message) -> Result<(), FrameError> {
-        self.sent.insert(task, metrics);
+        self.sent.insert(task, metrics.clone());
         let mut frames = Vec::new();
         write_frame(&mut frames, &protocol::to_driver(self.metrics_report(vec![(task, metrics)])))?;
         write_frame(&mut frames, &protocol::to_driver(end))?;
@@ -471,7 +471,7 @@ impl LinkState {
 impl DriverLink for Link {
     fn send(&self, event: WorkerEvent) {
         let ended = match &event {
-            WorkerEvent::StateChanged { task, metrics: Some(metrics), .. } => Some((*task, *metrics)),
+            WorkerEvent::StateChanged { task, metrics: Some(metrics), .. } => Some((*task, (**metrics).clone())),
             WorkerEvent::StateChanged { .. }
             | WorkerEvent::SplitRequested { .. }
             | WorkerEvent::CheckpointAcknowledged(_)

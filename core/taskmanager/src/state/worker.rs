@@ -81,7 +81,7 @@ impl WorkerState {
                 vertex: self.vertices.get(task.vertex as usize)?.clone(),
                 subtask: task.subtask,
                 attempt: deployment.number,
-                metrics: report.metrics,
+                metrics: report.metrics.clone(),
                 rates: report.rates,
             })
         })
@@ -311,7 +311,7 @@ impl TaskManagerState {
             let report = self.workers.get_mut(&key).and_then(|worker| worker.metrics.get_mut(&change.task));
             if let Some(report) = report {
                 report.running = false;
-                last.push((change.task, report.metrics));
+                last.push((change.task, report.metrics.clone()));
             }
         }
         if !last.is_empty() {
@@ -323,7 +323,7 @@ impl TaskManagerState {
     fn on_metrics(&mut self, key: WorkerKey, tasks: Vec<(TaskId, MetricsSnapshot)>, now: Duration) {
         let Some(deployment) = self.listening_to(key) else { return };
         let Some(worker) = self.workers.get_mut(&key) else { return };
-        tasks.iter().for_each(|(task, metrics)| worker.take_report(*task, *metrics, now));
+        tasks.iter().for_each(|(task, metrics)| worker.take_report(*task, metrics.clone(), now));
         if matches!(worker.phase, Phase::Releasing { .. }) {
             // Its last words.
             worker.unreported = false;
@@ -344,7 +344,7 @@ impl TaskManagerState {
             .values_mut()
             .filter_map(|worker| {
                 let deployment = worker.start.deployment;
-                let tasks = || worker.metrics.iter().map(|(task, report)| (*task, report.metrics)).collect();
+                let tasks = || worker.metrics.iter().map(|(task, report)| (*task, report.metrics.clone())).collect();
                 let unreported = std::mem::take(&mut worker.unreported);
                 unreported.then(|| FromTaskManager::MetricsReported { deployment, tasks: tasks() })
             })

@@ -272,16 +272,8 @@ impl Worker {
             Some(to_driver::Message::MetricsReport(report)) => {
                 assert!(!report.tasks.is_empty(), "a report about nothing");
                 for m in report.tasks {
-                    let snapshot = MetricsSnapshot {
-                        records_in: m.records_in,
-                        records_out: m.records_out,
-                        bytes_in: m.bytes_in,
-                        bytes_out: m.bytes_out,
-                        busy_nanos: m.busy_nanos,
-                        idle_nanos: m.idle_nanos,
-                        backpressured_nanos: m.backpressured_nanos,
-                    };
-                    self.metrics.insert(task(m.vertex, m.subtask), snapshot);
+                    let (task, snapshot) = m.snapshot();
+                    self.metrics.insert(task, snapshot);
                 }
             }
             Some(

@@ -74,7 +74,7 @@ fn each_task_tells_its_states_in_order_and_its_final_metrics_before_its_end() {
     let worker = &mut workers[0];
     for last in [task(0, 0), task(1, 0)] {
         worker.await_states(&mut coordinator, &[last], ExecutionState::Finished);
-        let metrics = worker.metrics[&last];
+        let metrics = &worker.metrics[&last];
         assert_eq!((metrics.records_in, metrics.records_out), (7777, 7777), "{last:?}");
     }
     for id in [task(0, 0), task(1, 0)] {

@@ -2,6 +2,9 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 
+use weir::metrics::OperatorMetrics;
+
+use super::super::metrics::ReaderMetrics;
 use super::*;
 use crate::batch::{BatchBuilder, Compression, Origin, OutgoingRecord};
 use crate::client::ProducerIdentity;
@@ -43,13 +46,15 @@ fn fetched(from: i64, aborted: &[(i64, i64)], batches: &[Vec<u8>]) -> Fetched {
         partition: TopicPartition::new("t", 0),
         from,
         error_code: 0,
+        end: 100,
         aborted: aborted.to_vec(),
         records: Bytes::from(batches.concat()),
     }
 }
 
 fn partition(position: i64, stop: Option<i64>) -> Partition {
-    Partition::new(PartitionSplit { topic: "t".to_owned(), partition: 0, position, stop })
+    let metrics = ReaderMetrics::new(&OperatorMetrics::detached()).of_partition("t", 0);
+    Partition::new(PartitionSplit { topic: "t".to_owned(), partition: 0, position, stop }, 1, metrics)
 }
 
 /// Offsets that are emitted, at most `most`.

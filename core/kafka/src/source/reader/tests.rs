@@ -1,3 +1,4 @@
+use weir::metrics::OperatorMetrics;
 use weir::source::{ReaderWaker, Source};
 
 use super::super::{KafkaSource, PartitionSplit};
@@ -10,7 +11,12 @@ type Decode = fn(&KafkaRecord<'_>) -> Result<Option<i64>, SourceError>;
 fn reader() -> KafkaReader<i64, Decode> {
     let decode: Decode = |record| Ok(Some(record.offset()));
     let source = KafkaSource::new(Cluster::new("127.0.0.1:1").retry_timeout(Duration::from_secs(3600)), ["t"], decode);
-    let context = ReaderContext { subtask: 0, parallelism: 1, waker: ReaderWaker::detached() };
+    let context = ReaderContext {
+        subtask: 0,
+        parallelism: 1,
+        waker: ReaderWaker::detached(),
+        metrics: OperatorMetrics::detached(),
+    };
     let mut reader = source.create_reader(&context).unwrap();
     for partition in 0..2 {
         let split = PartitionSplit { topic: "t".to_owned(), partition, position: 0, stop: None };

@@ -207,6 +207,8 @@ pub struct CsvReader<T> {
     skips: SkipLog,
     /// The one read now is the last.
     splits: Vec<FileSplit>,
+    /// How many have been begun.
+    begun: u64,
     open: Option<RowReader>,
     rows: PhantomData<fn() -> T>,
 }
@@ -217,6 +219,7 @@ impl<T> CsvReader<T> {
             dialect: Arc::clone(&source.dialect),
             skips: SkipLog::new(&source.skipped, "rows"),
             splits: Vec::new(),
+            begun: 0,
             open: None,
             rows: PhantomData,
         }
@@ -234,7 +237,11 @@ impl<T: DeserializeOwned + 'static> CsvReader<T> {
         let Some(split) = self.splits.last_mut() else { return Ok(ReaderStatus::NeedSplit) };
         let rows = match &mut self.open {
             Some(rows) => rows,
-            none => none.insert(RowReader::open(split, &self.dialect)?),
+            none => {
+                self.begun += 1;
+                out.enter_split(self.begun);
+                none.insert(RowReader::open(split, &self.dialect)?)
+            }
         };
         for _ in 0..limit {
             match rows.next::<T>(split, &self.dialect) {
@@ -242,6 +249,7 @@ impl<T: DeserializeOwned + 'static> CsvReader<T> {
                 Ok(None) => {
                     self.open = None;
                     self.splits.pop();
+                    out.leave_split(self.begun);
                     return Ok(if self.splits.is_empty() { ReaderStatus::NeedSplit } else { ReaderStatus::More });
                 }
                 Err(rows::RowError::Bad(bad)) if self.dialect.bad_rows == BadRows::Skip => {

@@ -47,7 +47,13 @@ impl<F> Run<F> {
     where
         F: RowFormat<T>,
     {
-        let context = WriterContext { subtask, parallelism: 2, run_id: RUN.to_owned(), attempt };
+        let context = WriterContext {
+            subtask,
+            parallelism: 2,
+            run_id: RUN.to_owned(),
+            attempt,
+            metrics: weir_dataflow::metrics::OperatorMetrics::detached(),
+        };
         let mut writer = self.sink.create_writer(&context).map_err(|e| e.to_string())?;
         for record in records {
             writer.write(record).map_err(|e| e.to_string())?;
@@ -282,7 +288,13 @@ fn output_that_cannot_be_written_is_refused_at_the_start() {
 fn a_full_disk_is_an_error_that_names_the_file_and_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = start(&FileSink::text(dir.path())).unwrap();
-    let context = WriterContext { subtask: 0, parallelism: 1, run_id: RUN.to_owned(), attempt: 0 };
+    let context = WriterContext {
+        subtask: 0,
+        parallelism: 1,
+        run_id: RUN.to_owned(),
+        attempt: 0,
+        metrics: weir_dataflow::metrics::OperatorMetrics::detached(),
+    };
     let mut writer: FileWriter<String, TextRows> = run.sink.create_writer(&context).unwrap();
     writer.write("first".to_owned()).unwrap();
     writer.swap_file(PartFile::new(fs::OpenOptions::new().write(true).open("/dev/full").unwrap()));
@@ -301,7 +313,13 @@ fn a_full_disk_is_an_error_that_names_the_file_and_says_what_to_do() {
 fn an_attempt_that_was_given_up_neither_disturbs_a_newer_one_nor_is_published() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = start(&FileSink::text(dir.path())).unwrap();
-    let context = WriterContext { subtask: 0, parallelism: 1, run_id: RUN.to_owned(), attempt: 0 };
+    let context = WriterContext {
+        subtask: 0,
+        parallelism: 1,
+        run_id: RUN.to_owned(),
+        attempt: 0,
+        metrics: weir_dataflow::metrics::OperatorMetrics::detached(),
+    };
     let mut zombie: FileWriter<&str, TextRows> = run.sink.create_writer(&context).unwrap();
     zombie.write("zombie").unwrap();
     let newer = run.attempt(0, 1, ["good"]).unwrap();

@@ -119,6 +119,8 @@ impl Source for TextSource {
 pub struct TextReader {
     /// The one read now is the last.
     splits: Vec<FileSplit>,
+    /// How many have been begun.
+    begun: u64,
     lines: LineReader,
 }
 
@@ -126,6 +128,7 @@ impl TextReader {
     fn new(source: &TextSource, block: usize) -> Self {
         TextReader {
             splits: Vec::new(),
+            begun: 0,
             lines: LineReader::new(block, source.invalid, SkipLog::new(&source.skipped, "lines")),
         }
     }
@@ -135,12 +138,15 @@ impl TextReader {
         let Some(split) = self.splits.last_mut() else { return Ok(ReaderStatus::NeedSplit) };
         if !self.lines.is_open() {
             self.lines.open(split)?;
+            self.begun += 1;
+            out.enter_split(self.begun);
         }
         if self.lines.emit(split, limit, out)? {
             split.position = self.lines.position();
             return Ok(ReaderStatus::More);
         }
         self.splits.pop();
+        out.leave_split(self.begun);
         Ok(if self.splits.is_empty() { ReaderStatus::NeedSplit } else { ReaderStatus::More })
     }
 }

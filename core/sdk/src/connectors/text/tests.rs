@@ -273,3 +273,44 @@ fn a_reader_goes_on_behind_every_line_of_files_of_all_kinds() {
         );
     }
 }
+
+/// Notes records, and which split they are of.
+#[derive(Default)]
+struct Noted(Vec<String>);
+
+impl<T: ToString> Collector<T> for Noted {
+    fn push(&mut self, record: T) {
+        self.0.push(record.to_string());
+    }
+    fn enter_split(&mut self, split: u64) {
+        self.0.push(format!("into {split}"));
+    }
+    fn leave_split(&mut self, split: u64) {
+        self.0.push(format!("out of {split}"));
+    }
+}
+
+#[test]
+fn it_is_said_where_a_split_begins_and_ends() {
+    fn check<S>(source: S, expect: &[&str])
+    where
+        S: Source,
+        S::Item: ToString,
+    {
+        let mut enumerator = source.create_enumerator(&context(1)).unwrap();
+        let mut reader = source.create_reader(&crate::connectors::testing::reader_context()).unwrap();
+        let mut noted = Noted::default();
+        while let NextSplit::Split(split) = enumerator.next_split(0).unwrap() {
+            reader.add_split(split).unwrap();
+            while reader.poll(&mut noted).unwrap() == ReaderStatus::More {}
+        }
+        assert_eq!(noted.0, expect);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a"), "1\n2\n").unwrap();
+    fs::write(dir.path().join("b"), "3\n").unwrap();
+    let expect = ["into 1", "1", "2", "out of 1", "into 2", "3", "out of 2"];
+    check(source(dir.path()), &expect);
+    let rows = crate::connectors::CsvSource::<u32>::new(dir.path().to_str().unwrap()).headers(false);
+    check(rows, &expect);
+}

@@ -13,7 +13,13 @@ fn committer(sink: &FileSink<TextRows>, run_id: &str, restored: bool) -> Result<
 }
 
 fn writer(sink: &FileSink<TextRows>, run_id: &str, subtask: u32, attempt: u32) -> Writer {
-    let context = WriterContext { subtask, parallelism: 2, run_id: run_id.to_owned(), attempt };
+    let context = WriterContext {
+        subtask,
+        parallelism: 2,
+        run_id: run_id.to_owned(),
+        attempt,
+        metrics: weir_dataflow::metrics::OperatorMetrics::detached(),
+    };
     sink.create_writer(&context).unwrap()
 }
 
