@@ -243,6 +243,11 @@ impl OperatorSnapshotter<'_> {
         TableId { operator, table: tables.len() - 1 }
     }
 
+    /// An empty buffer that was used before, if there is one. Its memory need not be made again, which costs as much as filling it.
+    pub fn buffer(&mut self) -> Option<Vec<u8>> {
+        self.builder.writer.as_ref().and_then(SnapshotWriter::buffer)
+    }
+
     /// Hands over rows of a key group, encoded as [`TableSnapshot`] says: in any order, and in several parts if they are many.
     pub fn write_group(&mut self, table: TableId, group: u32, rows: u64, bytes: Vec<u8>) {
         let TableId { operator, table } = table;

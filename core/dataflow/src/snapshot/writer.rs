@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -132,21 +132,32 @@ impl WriterSetup {
 pub(super) struct SnapshotWriter {
     orders: Sender<Order>,
     backlog: Arc<AtomicUsize>,
+    /// Buffers whose bytes are written.
+    written: Receiver<Vec<u8>>,
 }
+
+/// Buffers that are kept until they are used again.
+const BUFFERS: usize = 4;
 
 impl SnapshotWriter {
     pub(super) fn start(setup: Arc<WriterSetup>, checkpoint: u64) -> io::Result<SnapshotWriter> {
         let (orders, received) = channel();
+        let (home, written) = sync_channel(BUFFERS);
         let backlog = Arc::new(AtomicUsize::new(0));
         let before = setup.take_last();
         let (owner, counted) = (setup.clone(), backlog.clone());
         let write = move || {
-            let mut writing = Writing { setup: &setup, checkpoint, backlog: &counted };
+            let mut writing = Writing { setup: &setup, checkpoint, backlog: &counted, home };
             writing.run(&received, before);
         };
         let thread = thread::Builder::new().name("weir-snapshot".into()).spawn(write)?;
         owner.keep(Ok(thread));
-        Ok(SnapshotWriter { orders, backlog })
+        Ok(SnapshotWriter { orders, backlog, written })
+    }
+
+    /// An empty buffer to be used again, if there is one.
+    pub(super) fn buffer(&self) -> Option<Vec<u8>> {
+        self.written.try_recv().ok()
     }
 
     /// Bytes that are not written yet.
@@ -169,6 +180,8 @@ struct Writing<'a> {
     setup: &'a WriterSetup,
     checkpoint: u64,
     backlog: &'a AtomicUsize,
+    /// Where buffers go back to.
+    home: SyncSender<Vec<u8>>,
 }
 
 /// Where the pieces of a snapshot go.
@@ -210,7 +223,7 @@ impl Writing<'_> {
         // The task has ended without finishing the snapshot: dropping the file removes it.
     }
 
-    fn write(&self, target: &mut Target, piece: Piece) -> Option<Located> {
+    fn write(&self, target: &mut Target, mut piece: Piece) -> Option<Located> {
         if matches!(target, Target::Unknown) {
             *target = self.begin();
         }
@@ -222,6 +235,9 @@ impl Writing<'_> {
                     let (offset, length) = (*written, piece.bytes.len() as u64);
                     *written += length;
                     let slice = FileSlice { uri: uri.clone(), offset, length, checksum: xxh3_64(&piece.bytes) };
+                    piece.bytes.clear();
+                    // One that is not wanted is freed.
+                    let _ = self.home.try_send(piece.bytes);
                     Some(Located { of: piece.of, location: Location::File(slice) })
                 }
                 Err(error) => {

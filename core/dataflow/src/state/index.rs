@@ -3,7 +3,7 @@
 //! A table with open addressing and linear probing whose entries are a hash and a slot in 8 bytes: looking a key up is one cache line, known
 //! from the hash alone, so that it can be asked for before it is needed. Keys are compared in their rows, and only where hashes are equal.
 
-use super::memory::prefetch;
+use super::memory::prefetch_near;
 
 /// Position of a row in its group's table.
 pub(super) type Slot = u32;
@@ -49,7 +49,7 @@ impl Index {
     /// Asks for what [`find`](Self::find) looks at first.
     #[inline]
     pub(super) fn prefetch(&self, hash: Hash) {
-        prefetch(self.entries.as_ptr().wrapping_add(hash as usize & self.entries.len().wrapping_sub(1)));
+        prefetch_near(self.entries.as_ptr().wrapping_add(hash as usize & self.entries.len().wrapping_sub(1)));
     }
 
     /// The first row with this hash of which `same` is true.

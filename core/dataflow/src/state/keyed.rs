@@ -48,6 +48,8 @@ pub struct KeyedStates<K> {
     /// Whether the current key may have no state left when its record is done.
     pub(super) check_empty: bool,
     pub(super) run: Option<TableRun>,
+    /// Bytes of a row in a snapshot, going by the last group that was written.
+    pub(super) row_bytes: usize,
     /// Processing time, as far as anything expires.
     now: EventTime,
     expires: bool,
@@ -92,6 +94,7 @@ impl<K> KeyedStates<K> {
             current: NOWHERE,
             check_empty: false,
             run: None,
+            row_bytes: 0,
             now: EventTime::MIN,
             sweep: RowId { table: 0, slot: 0 },
             metrics: StateMetrics::default(),

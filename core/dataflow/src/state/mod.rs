@@ -17,7 +17,8 @@
 //! known (encode, restore, expire, measure) goes through `cells`.
 //!
 //! A snapshot is taken while processing goes on. At the barrier it only begins; rows are encoded in slices between batches, in the order in
-//! which they lie in memory, and a row that is about to change before its turn is encoded first, as it was at the barrier.
+//! which they lie in memory, and a row that is about to change before its turn is encoded first, as it was at the barrier. Groups are written
+//! to buffers that the writer has done with, because memory that is new to the process costs more than encoding what goes there.
 
 mod broadcast;
 mod cells;

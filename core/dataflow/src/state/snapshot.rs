@@ -25,8 +25,32 @@ pub(super) struct GroupSnapshot {
     next: Slot,
     rows: u64,
     bytes: Vec<u8>,
+    /// Bytes there will be, going by other groups; 0 if there was none yet.
+    expected: usize,
     /// What had expired when it began is left out.
     began: EventTime,
+}
+
+/// Where groups go when all their rows are written.
+pub(super) trait WriteGroups {
+    /// A buffer that was used before, if there is one: its memory is there and perhaps still in the cache.
+    fn buffer(&mut self) -> Option<Vec<u8>>;
+    /// Takes a group, the number of its rows, and their bytes.
+    fn write(&mut self, group: u32, rows: u64, bytes: Vec<u8>);
+}
+
+struct Handover<'a, 'b> {
+    snapshot: &'a mut OperatorSnapshotter<'b>,
+    table: TableId,
+}
+
+impl WriteGroups for Handover<'_, '_> {
+    fn buffer(&mut self) -> Option<Vec<u8>> {
+        self.snapshot.buffer()
+    }
+    fn write(&mut self, group: u32, rows: u64, bytes: Vec<u8>) {
+        self.snapshot.write_group(self.table, group, rows, bytes);
+    }
 }
 
 /// A step ends after so many bytes …
@@ -35,9 +59,16 @@ const STEP_BYTES: usize = 128 * 1024;
 const STEP_SLOTS: usize = 2048;
 
 impl GroupSnapshot {
-    fn new(slots: Slot, began: EventTime) -> Self {
+    fn new(slots: Slot, expected: usize, began: EventTime) -> Self {
         let done = vec![0; (slots as usize).div_ceil(64)];
-        GroupSnapshot { done, slots, next: 0, rows: 0, bytes: Vec::new(), began }
+        GroupSnapshot { done, slots, next: 0, rows: 0, bytes: Vec::new(), expected, began }
+    }
+
+    /// Writes to a buffer that was used before, if it is large enough.
+    fn use_buffer(&mut self, buffer: Vec<u8>) {
+        if self.bytes.capacity() == 0 && buffer.capacity() >= self.expected {
+            self.bytes = buffer;
+        }
     }
 
     /// Marks a slot; whether it was to be written until now.
@@ -67,10 +98,13 @@ impl<K: Record> GroupTable<K> {
         }
         let row = rows.row(slot);
         let Some(key) = row.key() else { return };
+        if snapshot.bytes.capacity() == 0 {
+            snapshot.bytes.reserve_exact(snapshot.expected);
+        }
         let start = snapshot.bytes.len();
         let out = &mut snapshot.bytes;
         out.extend_from_slice(&[0; 4]);
-        key.encode(out);
+        K::encode_batch(std::slice::from_ref(key), out);
         let length = u32::try_from(out.len() - start - 4).expect("a key has at most u32::MAX bytes");
         out[start..start + 4].copy_from_slice(&length.to_le_bytes());
         let mut live = false;
@@ -115,27 +149,29 @@ impl<K: Record> KeyedStates<K> {
     pub(super) fn begin(&mut self, now: EventTime, of: Option<(u64, TableId)>) {
         for table in &mut self.tables {
             let slots = table.rows.len();
-            table.snapshot = (table.len() > 0).then(|| Box::new(GroupSnapshot::new(slots, now)));
+            let expected = table.len() * self.row_bytes;
+            table.snapshot = (table.len() > 0).then(|| Box::new(GroupSnapshot::new(slots, expected, now)));
         }
         self.run = Some(TableRun { group: 0, of });
     }
 
-    /// Writes rows of about so many slots or bytes; `write` gets the group, the number and the bytes of its rows. Whether there may be more.
-    pub(super) fn step(
-        &mut self,
-        mut slots: usize,
-        mut bytes: usize,
-        mut write: impl FnMut(u32, u64, Vec<u8>),
-    ) -> bool {
-        let KeyedStates { tables, declared, run, first, .. } = self;
+    /// Writes rows of about so many slots or bytes. Whether there may be more.
+    pub(super) fn step(&mut self, mut slots: usize, mut bytes: usize, to: &mut impl WriteGroups) -> bool {
+        let KeyedStates { tables, declared, run, first, row_bytes, .. } = self;
         let Some(run) = run else { return false };
         while let Some(table) = tables.get_mut(run.group) {
+            let expected = table.len() * *row_bytes;
+            if let Some(snapshot) = table.snapshot.as_mut().filter(|snapshot| snapshot.bytes.capacity() == 0) {
+                snapshot.expected = expected;
+                to.buffer().into_iter().for_each(|buffer| snapshot.use_buffer(buffer));
+            }
             let before = table.snapshot.as_ref().map_or(0, |snapshot| snapshot.bytes.len());
             let (looked_at, all) = table.write_rows(&declared.columns, slots, bytes);
             let written = table.snapshot.as_ref().map_or(0, |snapshot| snapshot.bytes.len() - before);
             if all {
                 if let Some(snapshot) = table.snapshot.take() {
-                    write(*first + run.group as u32, snapshot.rows, snapshot.bytes);
+                    *row_bytes = snapshot.bytes.len().div_ceil(snapshot.rows.max(1) as usize);
+                    to.write(*first + run.group as u32, snapshot.rows, snapshot.bytes);
                 }
                 run.group += 1;
             }
@@ -161,7 +197,7 @@ impl<K: Record> KeyedStates<K> {
     /// Hands over some more rows. Whether there may be more.
     pub(crate) fn snapshot_step(&mut self, snapshot: &mut OperatorSnapshotter<'_>) -> bool {
         let Some(TableRun { of: Some((_, table)), .. }) = self.run else { return false };
-        self.step(STEP_SLOTS, STEP_BYTES, |group, rows, bytes| snapshot.write_group(table, group, rows, bytes))
+        self.step(STEP_SLOTS, STEP_BYTES, &mut Handover { snapshot, table })
     }
 
     /// Nothing more of this checkpoint is wanted, if it is under way.

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use weir_checkpoint::TableSnapshot;
 use weir_model::KeyGroups;
 
+use super::snapshot::WriteGroups;
 use super::*;
 use crate::failure::TaskError;
 use crate::operators::Aggregator;
@@ -26,6 +27,19 @@ fn open_at<K: Record + Eq + std::hash::Hash, H>(
 
 fn open<K: Record + Eq + std::hash::Hash, H>(declare: impl FnOnce(&mut StateDeclarer<'_>) -> H) -> (KeyedStates<K>, H) {
     open_at(1, 0, declare)
+}
+
+/// Groups of a snapshot; buffers come back with the room they had.
+#[derive(Default)]
+struct Written(Vec<RestoredRows>);
+
+impl WriteGroups for Written {
+    fn buffer(&mut self) -> Option<Vec<u8>> {
+        self.0.last().map(|last| Vec::with_capacity(last.bytes.len()))
+    }
+    fn write(&mut self, group: u32, rows: u64, bytes: Vec<u8>) {
+        self.0.push(RestoredRows { group, rows, bytes });
+    }
 }
 
 impl<K: Record + Eq + std::hash::Hash> KeyedStates<K> {
@@ -50,9 +64,9 @@ impl<K: Record + Eq + std::hash::Hash> KeyedStates<K> {
     /// Takes a whole snapshot.
     fn write(&mut self, now: i64) -> (TableSnapshot, Vec<RestoredRows>) {
         self.begin(now, None);
-        let mut rows = Vec::new();
-        while self.step(3, 100, |group, count, bytes| rows.push(RestoredRows { group, rows: count, bytes })) {}
-        (self.table(), rows)
+        let mut written = Written::default();
+        while self.step(3, 100, &mut written) {}
+        (self.table(), written.0)
     }
 
     fn read(&mut self, (table, rows): &(TableSnapshot, Vec<RestoredRows>)) -> Result<(), TaskError> {
@@ -431,7 +445,7 @@ proptest! {
         let (sum, list, map) = handles;
         let mut model: BTreeMap<u64, Row> = BTreeMap::new();
         // What there was at the barrier, and what is written of it so far.
-        let mut run: Option<(BTreeMap<u64, Row>, Vec<RestoredRows>)> = None;
+        let mut run: Option<(BTreeMap<u64, Row>, Written)> = None;
         let finish = operations.iter().cloned().chain([Op::Barrier, Op::Step(usize::MAX)]);
         for operation in finish {
             match operation {
@@ -461,16 +475,15 @@ proptest! {
                 }
                 Op::Barrier if run.is_none() => {
                     states.begin(0, None);
-                    run = Some((model.clone(), Vec::new()));
+                    run = Some((model.clone(), Written::default()));
                 }
                 Op::Barrier => {}
                 Op::Step(slots) => {
-                    let Some((_, rows)) = &mut run else { continue };
-                    let write = |group, count, bytes| rows.push(RestoredRows { group, rows: count, bytes });
-                    if states.step(slots, usize::MAX, write) {
+                    let Some((_, written)) = &mut run else { continue };
+                    if states.step(slots, usize::MAX, written) {
                         continue;
                     }
-                    let (expect, rows) = run.take().unwrap();
+                    let (expect, Written(rows)) = run.take().unwrap();
                     let table = states.table();
                     let mut found = BTreeMap::new();
                     for subtask in 0..parallelism {
