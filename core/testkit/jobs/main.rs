@@ -12,6 +12,7 @@ mod own_source;
 mod panicking;
 mod plans;
 mod sources_and_sinks;
+mod stateful;
 mod unbuildable;
 
 use allocating::{giant, hoards};
@@ -26,6 +27,7 @@ use own_source::own_source;
 use panicking::panics;
 use plans::plan;
 use sources_and_sinks::{large, numbers, prints, trickle, updates};
+use stateful::{lines, versions, windowed};
 use unbuildable::{
     above_max, again_uid, builder_aborts, builder_exits, builder_hangs, builder_hoards, builder_panics, clashes,
     no_sink, no_source, random, refuses, unread_share, unread_side, zero,
@@ -60,6 +62,9 @@ weir::main!(
     tallies,
     remembers,
     measured,
+    lines,
+    windowed,
+    versions,
     blocks,
     slow,
     waits,

@@ -17,5 +17,6 @@ mod measured;
 mod misbehaving;
 mod rest;
 mod restarts;
+mod savepoints;
 mod scripts;
 mod wire;

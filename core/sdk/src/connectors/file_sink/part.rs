@@ -1,15 +1,20 @@
 //! Part files: what they are called, and what a writer says of one.
 
+use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
 use weir_dataflow::record::{Decoder, Record};
 
 /// Of the bytes that announce a part file; they are kept in checkpoints.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// A finished part file, as its writer announces it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
+    /// The output directory it belongs to: a job that goes on from a savepoint may write to another one.
+    pub(super) output: PathBuf,
     /// The run that wrote it aside.
     pub(super) run: String,
     /// As it will be called.
@@ -29,6 +34,7 @@ impl Part {
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![FORMAT];
+        self.output.as_os_str().as_bytes().to_vec().encode(&mut bytes);
         self.run.encode(&mut bytes);
         self.name.encode(&mut bytes);
         self.attempt.encode(&mut bytes);
@@ -41,17 +47,21 @@ impl Part {
             return Err("it was written by another version of this sink".to_owned());
         };
         let mut input = Decoder::new(bytes);
-        let (run, name, attempt, len) = <(String, String, u32, u64)>::decode(&mut input)
+        let (output, run, name, attempt, len) = <(Vec<u8>, String, String, u32, u64)>::decode(&mut input)
             .and_then(|part| input.finish().map(|()| part))
             .map_err(|error| error.to_string())?;
-        // Both become parts of a path.
+        let output = PathBuf::from(OsString::from_vec(output));
+        // All three become parts of a path.
+        if !output.is_absolute() {
+            return Err(format!("directory {output:?}"));
+        }
         if !is_part(&name) {
             return Err(format!("{name:?}"));
         }
         if run.contains('/') {
             return Err(format!("run {run:?}"));
         }
-        Ok(Part { run, name, attempt, len })
+        Ok(Part { output, run, name, attempt, len })
     }
 }
 

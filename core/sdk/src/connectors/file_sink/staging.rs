@@ -76,6 +76,16 @@ impl Staging {
         hidden.filter(|path| path.is_dir()).map(|path| Staging { output: output.to_owned(), path }).collect()
     }
 
+    /// The directory that its files will be visible in.
+    pub(super) fn output(&self) -> &Path {
+        &self.output
+    }
+
+    /// Whether there is such a file, visible or written aside.
+    pub(super) fn has(&self, part: &Part) -> bool {
+        self.output.join(&part.name).exists() || self.path.join(part.staged()).exists()
+    }
+
     /// The run's id, as far as it is part of names.
     pub(super) fn run(&self) -> String {
         let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -260,11 +260,12 @@ fn lost_and_foreign_files_fail_the_commit() {
     fs::remove_file(dir.path().join(".weir-run-1/part-0-0.txt.0")).unwrap();
     assert!(run.commit().unwrap_err().contains("was removed"));
     for (name, of) in [("../part-0-0.txt", RUN), ("part-0-0.txt/../../x", RUN), ("x", RUN), ("part-0-0.txt", "../x")] {
-        let part = part::Part { run: of.to_owned(), name: name.to_owned(), attempt: 0, len: 1 };
+        let output = dir.path().to_owned();
+        let part = part::Part { output, run: of.to_owned(), name: name.to_owned(), attempt: 0, len: 1 };
         run.committables = vec![part.to_bytes()];
         assert!(run.commit().unwrap_err().contains("not a part file"), "{name}");
     }
-    run.committables = vec![vec![1, 2]];
+    run.committables = vec![vec![2, 2]];
     assert!(run.commit().unwrap_err().contains("not a part file"));
 }
 

@@ -86,7 +86,8 @@ impl<T, F: RowFormat<T>> FileWriter<T, F> {
         let file = open.rows.finish().map_err(OutputError::io(&path, "written"))?;
         let len = file.written();
         file.close().map_err(OutputError::io(&path, "made durable"))?;
-        self.finished.push(Part { run: self.staging.run(), name: open.name, attempt: self.attempt, len });
+        let output = std::path::absolute(self.staging.output()).map_err(OutputError::io(&path, "named"))?;
+        self.finished.push(Part { output, run: self.staging.run(), name: open.name, attempt: self.attempt, len });
         Ok(())
     }
 }

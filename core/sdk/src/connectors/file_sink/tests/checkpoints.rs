@@ -243,8 +243,57 @@ fn a_file_that_is_neither_visible_nor_written_aside_any_more_is_missed() {
 }
 
 #[test]
+fn a_job_that_goes_on_with_another_directory_leaves_its_earlier_output_where_it_is() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let sink = FileSink::text(first.path());
+    let mut commits = committer(&sink, RUN, false).unwrap();
+    let mut written = writer(&sink, RUN, 0, 0);
+    let mut committables = prepare(&mut written, &["a"]);
+    commits.commit(committables.clone()).unwrap();
+    committables.extend(prepare(&mut written, &["b"]));
+    let other = FileSink::text(second.path());
+    let go_on = |committables: Vec<Vec<u8>>| {
+        let mut commits = committer(&other, "run-2", true).unwrap();
+        let mut writer = writer(&other, "run-2", 0, 0);
+        let result = commits.commit(committables).map_err(|error| error.to_string());
+        let next = prepare(&mut writer, &["c"]);
+        result.and_then(|()| commits.commit(next).map_err(|error| error.to_string()))
+    };
+    // As long as the first job runs, its output is its own business.
+    go_on(committables.clone()).unwrap();
+    assert_eq!((lines(first.path()), lines(second.path())), (vec!["a".to_owned()], vec!["c".to_owned()]));
+    kill(commits, first.path());
+    fs::remove_dir_all(second.path()).unwrap();
+    go_on(committables.clone()).unwrap();
+    assert_eq!((lines(first.path()), lines(second.path())), (vec!["a".into(), "b".into()], vec!["c".to_owned()]));
+    assert_eq!((files(first.path(), true), files(second.path(), true)), (vec![], vec![]));
+    // What is missing there is missed; the whole directory is its owner's to remove.
+    fs::remove_file(first.path().join("part-0-1.txt")).unwrap();
+    fs::remove_dir_all(second.path()).unwrap();
+    let error = go_on(committables.clone()).unwrap_err();
+    assert!(error.contains("part-0-1.txt was removed"), "{error}");
+    fs::remove_dir_all(first.path()).unwrap();
+    go_on(committables).unwrap();
+    assert_eq!(lines(second.path()), ["c"]);
+}
+
+#[test]
+fn output_whose_directory_was_renamed_is_found_in_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    let sink = FileSink::text(&old);
+    let commits = committer(&sink, RUN, false).unwrap();
+    let committables = prepare(&mut writer(&sink, RUN, 0, 0), &["a"]);
+    kill(commits, &old);
+    fs::rename(&old, &new).unwrap();
+    committer(&FileSink::text(&new), "run-2", true).unwrap().commit(committables).unwrap();
+    assert_eq!((lines(&new), files(&new, true)), (vec!["a".to_owned()], vec![]));
+}
+
+#[test]
 fn committables_of_another_version_are_refused() {
-    let part = Part { run: RUN.to_owned(), name: "part-0-0.txt".to_owned(), attempt: 0, len: 1 };
+    let (output, run, name) = ("/out".into(), RUN.to_owned(), "part-0-0.txt".to_owned());
+    let part = Part { output, run, name, attempt: 0, len: 1 };
     let mut bytes = part.to_bytes();
     assert_eq!(Part::from_bytes(&bytes), Ok(part));
     bytes.push(0);
