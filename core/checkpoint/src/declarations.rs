@@ -5,14 +5,15 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use weir_model::OperatorId;
+use weir_model::{CheckpointKind, OperatorId, OperatorKind};
 
 use crate::assign::non_restored;
 use crate::codec::{Reader, Writer, read_kind, read_redistribution, read_schema, write_schema};
 use crate::metadata::operator_label;
 use crate::{
-    AssignError, CheckpointMetadata, Column, DecodeError, IN_FLIGHT, Incompatible, ListSnapshot, OperatorMetadata,
-    Redistribution, Schema, StateKind, TableSnapshot, migration,
+    AssignError, CheckpointJob, CheckpointMetadata, Column, DecodeError, IN_FLIGHT, Incompatible, JobVertexState,
+    ListSnapshot, Location, OperatorMetadata, Redistribution, Schema, StateKind, SubtaskState, TableSnapshot,
+    migration,
 };
 
 /// The state of a job, as its builder knows it.
@@ -106,21 +107,40 @@ pub enum Refused {
     },
 }
 
-/// Says whether a job with this state can be restored from a checkpoint, and what of it would be left behind, one sentence each.
+/// What becomes of the state of a checkpoint in a job that can be restored from it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Operators that go on with the state they had, as people know them.
+    pub restored: Vec<String>,
+    /// Operators and states of which the checkpoint knows nothing.
+    pub empty: Vec<String>,
+    /// What is left behind, one sentence each.
+    pub left_behind: Vec<String>,
+}
+
+/// Says whether a job with this state can be restored from a checkpoint, and what becomes of it.
 pub fn check(
     declarations: &StateDeclarations,
     metadata: &CheckpointMetadata,
     allow_non_restored: bool,
-) -> Result<Vec<String>, Refused> {
+) -> Result<Carried, Refused> {
     let known = declarations.operators.iter().map(|operator| operator.id).collect();
-    let mut warnings = non_restored(metadata, &known, allow_non_restored)?;
-    let declared: BTreeMap<_, _> = declarations.operators.iter().map(|operator| (operator.id, operator)).collect();
-    for written in &metadata.operators {
-        if let Some(declared) = declared.get(&written.id) {
-            declared.check(written, &mut warnings)?;
+    let mut carried =
+        Carried { left_behind: non_restored(metadata, &known, allow_non_restored)?, ..Carried::default() };
+    let written: BTreeMap<_, _> = metadata.operators.iter().map(|operator| (operator.id, operator)).collect();
+    for declared in &declarations.operators {
+        let state = written.get(&declared.id).filter(|state| !state.subtasks.is_empty());
+        let reads_on = metadata.enumerators.iter().any(|(id, _)| *id == declared.id);
+        match state {
+            Some(state) => declared.check(state, &mut carried)?,
+            None if !declared.tables.is_empty() || !declared.lists.is_empty() => carried.empty.push(declared.label()),
+            None => {}
+        }
+        if state.is_some() || reads_on {
+            carried.restored.push(declared.label());
         }
     }
-    Ok(warnings)
+    Ok(carried)
 }
 
 impl OperatorDeclaration {
@@ -129,14 +149,23 @@ impl OperatorDeclaration {
         operator_label(&self.name, self.uid.as_deref(), self.id)
     }
 
-    fn check(&self, written: &OperatorMetadata, warnings: &mut Vec<String>) -> Result<(), Refused> {
+    fn check(&self, written: &OperatorMetadata, carried: &mut Carried) -> Result<(), Refused> {
         // All subtasks have the same, but some perhaps have nothing.
         let tables: BTreeMap<_, _> =
             written.subtasks.iter().flat_map(|subtask| &subtask.tables).map(|table| (&table.name, table)).collect();
         let lists: BTreeMap<_, _> =
             written.subtasks.iter().flat_map(|subtask| &subtask.lists).map(|list| (&list.name, list)).collect();
+        for table in &self.tables {
+            let known = tables.get(&table.name).map_or(&[][..], |table| &table.columns);
+            let new = table.columns.iter().filter(|column| known.iter().all(|old| old.name != column.name));
+            carried.empty.extend(new.map(|column| format!("state `{}` of {}", column.name, self.label())));
+        }
+        let new = self.lists.iter().filter(|list| !lists.contains_key(&list.name));
+        carried.empty.extend(new.map(|list| format!("state `{}` of {}", list.name, self.label())));
         let mut left = |name: &str| {
-            warnings.push(format!("state `{name}` of {} is left behind: the operator has no such state", self.label()));
+            carried
+                .left_behind
+                .push(format!("state `{name}` of {} is left behind: the operator has no such state", self.label()));
         };
         for (name, table) in tables {
             match self.tables.iter().find(|declared| declared.name == *name) {
@@ -155,6 +184,27 @@ impl OperatorDeclaration {
             }
         }
         Ok(())
+    }
+
+    /// The state of a subtask in which there is nothing yet; `None` if it has none.
+    fn without_rows(&self, vertex: &JobVertexState) -> Option<SubtaskState> {
+        let tables = self.tables.iter().map(|table| TableSnapshot {
+            name: table.name.clone(),
+            key: table.key.clone(),
+            columns: table.columns.clone(),
+            max_parallelism: vertex.max_parallelism,
+            groups: Vec::new(),
+        });
+        let lists = self.lists.iter().map(|list| ListSnapshot {
+            name: list.name.clone(),
+            schema: list.schema.clone(),
+            redistribution: list.redistribution,
+            lengths: Vec::new(),
+            location: Location::Inline(Vec::new()),
+            items: 0..0,
+        });
+        let state = SubtaskState { subtask: 0, tables: tables.collect(), lists: lists.collect() };
+        (!state.tables.is_empty() || !state.lists.is_empty()).then_some(state)
     }
 
     fn check_table(
@@ -201,6 +251,39 @@ impl OperatorDeclaration {
 }
 
 impl StateDeclarations {
+    /// What a checkpoint of the job with this state says, but for the state itself: so that another version of the job can be compared
+    /// with one that runs.
+    pub fn to_metadata(&self, job: &CheckpointJob) -> CheckpointMetadata {
+        let declared: BTreeMap<_, _> = self.operators.iter().map(|operator| (operator.id, operator)).collect();
+        let (mut operators, mut enumerators) = (Vec::new(), Vec::new());
+        for vertex in &job.vertices {
+            for operator in &vertex.operators {
+                if matches!(operator.kind, OperatorKind::Source { .. }) {
+                    enumerators.push((operator.id, Vec::new()));
+                }
+                operators.push(OperatorMetadata {
+                    id: operator.id,
+                    name: operator.name.clone(),
+                    uid: operator.uid.clone(),
+                    parallelism: vertex.parallelism,
+                    max_parallelism: vertex.max_parallelism,
+                    finished: Vec::new(),
+                    subtasks: declared.get(&operator.id).and_then(|it| it.without_rows(vertex)).into_iter().collect(),
+                });
+            }
+        }
+        CheckpointMetadata {
+            job: job.id,
+            job_name: job.name.clone(),
+            checkpoint: 0,
+            timestamp: 0,
+            kind: CheckpointKind::Suspend,
+            enumerators,
+            committables: Vec::new(),
+            operators,
+        }
+    }
+
     /// Which operator each node of the StreamGraph became.
     pub fn nodes(&self) -> BTreeMap<u32, OperatorId> {
         self.operators.iter().map(|operator| (operator.node, operator.id)).collect()

@@ -25,7 +25,9 @@ pub use assign::{AssignError, Assignment, assign};
 pub use codec::{DecodeError, FORMAT_VERSION, MetadataError};
 pub use completed::{CompletedCheckpoint, RestoreMode, RestorePoint};
 pub use coordinator::CheckpointCoordinator;
-pub use declarations::{ListDeclaration, OperatorDeclaration, Refused, StateDeclarations, TableDeclaration, check};
+pub use declarations::{
+    Carried, ListDeclaration, OperatorDeclaration, Refused, StateDeclarations, TableDeclaration, check,
+};
 pub use event::{Acknowledgement, CheckpointEffect, CheckpointEvent, Removal, RequestOutcome, StopMode};
 pub use job::{CheckpointJob, JobVertexState, VertexInput};
 pub use metadata::{CheckpointMetadata, OperatorMetadata, SubtaskState};

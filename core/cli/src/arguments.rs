@@ -104,15 +104,25 @@ const RESTORE_HEADING: &str = "Start from state";
 
 /// From where a job starts.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("state").args(["from", "replace"]))]
 pub(crate) struct RestoreArgs {
     /// Start from this savepoint or retained checkpoint
     #[arg(short = 's', long = "fromSavepoint", value_name = "PATH", alias = "from-savepoint", help_heading = RESTORE_HEADING)]
     pub(crate) from: Option<String>,
+    /// Take the place of this running job: if it can go on from its state, stop it with a savepoint and start from that
+    #[arg(long, value_name = "JOB", help_heading = RESTORE_HEADING)]
+    pub(crate) replace: Option<String>,
+    /// The folder for the savepoint of --replace (default: execution.checkpointing.savepoint-dir of JOB)
+    #[arg(long = "savepointPath", value_name = "DIR", alias = "savepoint-path", requires = "replace", help_heading = RESTORE_HEADING)]
+    pub(crate) directory: Option<String>,
+    /// Only say what would become of the state; run and stop nothing
+    #[arg(long, requires = "state", conflicts_with = "detached", help_heading = RESTORE_HEADING)]
+    pub(crate) dry_run: bool,
     /// Leave state behind for which the job has no operator any more
-    #[arg(short = 'n', long = "allowNonRestoredState", alias = "allow-non-restored-state", requires = "from", help_heading = RESTORE_HEADING)]
+    #[arg(short = 'n', long = "allowNonRestoredState", alias = "allow-non-restored-state", requires = "state", help_heading = RESTORE_HEADING)]
     pub(crate) allow_non_restored: bool,
-    /// Whose PATH is from now on (also: -rm)
-    #[arg(long = "restoreMode", visible_alias = "claimMode", aliases = ["restore-mode", "claim-mode"], value_name = "MODE", value_enum, ignore_case = true, requires = "from", help_heading = RESTORE_HEADING)]
+    /// Whose savepoint it is from now on (also: -rm)
+    #[arg(long = "restoreMode", visible_alias = "claimMode", aliases = ["restore-mode", "claim-mode"], value_name = "MODE", value_enum, ignore_case = true, requires = "state", help_heading = RESTORE_HEADING)]
     pub(crate) mode: Option<RestoreMode>,
 }
 
@@ -443,6 +453,15 @@ mod tests {
         assert_eq!(run.restore.from.as_deref(), Some("/s"));
         assert!(run.restore.allow_non_restored);
         assert_eq!(run.restore.mode, Some(RestoreMode::Claim));
+        assert_eq!(run.restore.replace, None);
+        let Ok(Subcommand::Run(run)) = parse("weir run --replace counts -n --savepointPath /s --dry-run x") else {
+            panic!("another command")
+        };
+        assert_eq!((run.restore.replace.as_deref(), run.restore.directory.as_deref()), (Some("counts"), Some("/s")));
+        assert!(run.restore.dry_run && run.restore.allow_non_restored);
+        assert!(parse("weir run --replace counts -s /s x").is_err());
+        assert!(parse("weir run --dry-run x").is_err());
+        assert!(parse("weir run -s /s --savepointPath /t x").is_err());
         assert!(parse("weir run -n x").is_err());
         assert!(parse("weir run --claimMode no_claim x").is_err());
         assert!(parse("weir run -s /s --claimMode legacy x").is_err());

@@ -19,6 +19,7 @@ mod list;
 mod logs;
 mod package;
 mod plugins;
+mod replace;
 mod run;
 mod savepoint;
 mod text;

@@ -14,12 +14,13 @@ use sha2::{Digest, Sha256};
 use weir_config::{Configuration, options};
 
 use crate::arguments::{OutputFormat, RestoreMode, RunArgs, Target};
-use crate::client::{Client, Refused};
+use crate::client::{Client, JobLine, Refused};
 use crate::cluster::{Embedded, Signals, cores};
 use crate::command_line;
 use crate::executable;
 use crate::failure::{self, usage};
 use crate::follow::{Follower, Summary};
+use crate::replace::{self, State};
 use crate::savepoint;
 use crate::text;
 
@@ -33,10 +34,10 @@ pub(crate) async fn run(arguments: &RunArgs, mut configuration: Configuration) -
     match place {
         Target::Remote => {
             let client = Client::new(arguments.jobmanager.as_deref(), &configuration)?;
-            let submission = Submission::new(arguments, &configuration)?;
-            let artifact = client.stored(&executable.path).await?;
-            let id = match submission.run(&client, &artifact).await {
-                Ok(id) => id,
+            let mut submission = Submission::new(arguments, &configuration)?;
+            let id = match submit(arguments, &client, &executable.path, &mut submission).await {
+                Ok(Some(id)) => id,
+                Ok(None) => return Ok(failure::OK),
                 Err(error) => return command_line::explain(arguments, &executable.path, error).await,
             };
             if arguments.detached {
@@ -52,12 +53,44 @@ pub(crate) async fn run(arguments: &RunArgs, mut configuration: Configuration) -
     }
 }
 
+/// Hands the job to a running cluster, in the place of another one if that is wanted. Returns its id; `None` if it was only to be looked
+/// at.
+async fn submit(
+    arguments: &RunArgs,
+    client: &Client,
+    path: &Path,
+    submission: &mut Submission,
+) -> anyhow::Result<Option<String>> {
+    let replaced = match &arguments.restore.replace {
+        Some(named) => Some(replace::running(client, named).await?),
+        None => None,
+    };
+    let artifact = client.stored(path).await?;
+    if let Some(job) = &replaced {
+        submission.replaces(job);
+    }
+    if replaced.is_some() || arguments.restore.dry_run {
+        let state = submission.check(client, &artifact).await?;
+        if arguments.restore.dry_run {
+            return state.print(arguments.output).map(|()| None);
+        }
+    }
+    match &replaced {
+        Some(job) => replace::replace(client, arguments, job, submission, &artifact).await.map(Some),
+        None => submission.run(client, &artifact).await.map(Some),
+    }
+}
+
 fn place(arguments: &RunArgs) -> anyhow::Result<Target> {
-    let place = arguments.place.unwrap_or(if arguments.jobmanager.is_some() { Target::Remote } else { Target::Local });
+    let names_cluster = arguments.jobmanager.is_some() || arguments.restore.replace.is_some();
+    let place = arguments.place.unwrap_or(if names_cluster { Target::Remote } else { Target::Local });
     match place {
         Target::Local if arguments.jobmanager.is_some() => {
             Err(usage("-m names a running cluster, but -t local makes one of its own: leave one of them out"))
         }
+        Target::Local if arguments.restore.replace.is_some() => Err(usage(
+            "--replace is about a job on a running cluster, but -t local makes one of its own: leave one of them out",
+        )),
         Target::Local if arguments.detached => Err(usage(
             "-d leaves the job to a cluster, but without -t remote the cluster is in this process: start one with `weir local` and add -t remote",
         )),
@@ -92,9 +125,13 @@ async fn on_own_cluster(
     let submission = Submission::new(arguments, configuration)?;
     let submit = async {
         let artifact = client.upload(path).await?;
+        if arguments.restore.dry_run {
+            submission.check(&client, &artifact).await?.print(arguments.output)?;
+            return Ok(None);
+        }
         let id = submission.run(&client, &artifact).await?;
         let slots = slots(&client, &id).await?;
-        anyhow::Ok((id, slots))
+        anyhow::Ok(Some((id, slots)))
     };
     let submitted = tokio::select! {
         submitted = submit => submitted,
@@ -104,7 +141,8 @@ async fn on_own_cluster(
         }
     };
     let (id, slots) = match submitted {
-        Ok(submitted) => submitted,
+        Ok(Some(submitted)) => submitted,
+        Ok(None) => return Ok(failure::OK),
         Err(error) => return command_line::explain(arguments, path, error).await,
     };
     // Only now is it known how many slots it takes; the job waits for them.
@@ -190,7 +228,7 @@ fn report(arguments: &RunArgs, summary: &Summary) -> anyhow::Result<()> {
 }
 
 /// What is asked of the cluster.
-struct Submission {
+pub(crate) struct Submission {
     job: Option<String>,
     body: Value,
 }
@@ -224,7 +262,28 @@ impl Submission {
         Ok(Submission { job: arguments.job.name.clone(), body })
     }
 
-    async fn run(&self, client: &Client, artifact: &str) -> anyhow::Result<String> {
+    /// Has it go on from the state of a job that runs.
+    fn replaces(&mut self, job: &JobLine) {
+        self.body["replaces"] = json!(job.jid);
+    }
+
+    /// Has it go on from the savepoint with which the job was stopped that it replaces.
+    pub(crate) fn starts_from(&mut self, savepoint: &str) {
+        self.body["replaces"] = Value::Null;
+        self.body["savepointPath"] = json!(savepoint);
+    }
+
+    /// What would become of the state it is to start with. An error if it cannot.
+    async fn check(&self, client: &Client, artifact: &str) -> anyhow::Result<State> {
+        #[derive(Deserialize)]
+        struct Planned {
+            state: Option<State>,
+        }
+        let planned: Planned = client.post(&format!("/jars/{artifact}/plan"), &self.body).await?;
+        planned.state.context("the cluster did not say what becomes of the state: it is of an earlier release")
+    }
+
+    pub(crate) async fn run(&self, client: &Client, artifact: &str) -> anyhow::Result<String> {
         let accepted: Accepted = client.post(&format!("/jars/{artifact}/run"), &self.body).await?;
         Ok(accepted.jobid)
     }

@@ -44,15 +44,30 @@ pub(crate) async fn savepoint(arguments: &SavepointArgs, configuration: &Configu
 pub(crate) async fn stop(arguments: &StopArgs, configuration: &Configuration) -> anyhow::Result<u8> {
     let client = Client::new(arguments.cluster.jobmanager.as_deref(), configuration)?;
     let job = client.find_job(&arguments.job).await?;
-    let directory = arguments.directory.as_deref().map(place).transpose()?;
-    let body = json!({ "targetDirectory": directory, "drain": arguments.drain });
-    let trigger: Triggered = client.post(&format!("/jobs/{}/stop", job.jid), &body).await?;
+    let trigger = trigger_stop(&client, &job, arguments.directory.as_deref(), arguments.drain).await?;
     if arguments.detached {
         return left(&arguments.cluster, &job, &trigger);
     }
     let location = location(&client, &format!("/jobs/{}/savepoints", job.jid), &trigger).await?;
     let answer = json!({ "job_id": job.jid, "job": job.name, "savepoint": location, "drained": arguments.drain });
     taken(&arguments.cluster, &answer, &location)
+}
+
+/// Stops a job with a savepoint, and waits until it has ended. Returns where the savepoint is.
+pub(crate) async fn stop_job(client: &Client, job: &JobLine, directory: Option<&str>) -> anyhow::Result<String> {
+    let trigger = trigger_stop(client, job, directory, false).await?;
+    location(client, &format!("/jobs/{}/savepoints", job.jid), &trigger).await
+}
+
+async fn trigger_stop(
+    client: &Client,
+    job: &JobLine,
+    directory: Option<&str>,
+    drain: bool,
+) -> anyhow::Result<Triggered> {
+    let directory = directory.map(place).transpose()?;
+    let body = json!({ "targetDirectory": directory, "drain": drain });
+    client.post(&format!("/jobs/{}/stop", job.jid), &body).await
 }
 
 pub(crate) async fn checkpoint(arguments: &CheckpointArgs, configuration: &Configuration) -> anyhow::Result<u8> {

@@ -225,7 +225,7 @@ impl ClusterGateway for Gateway {
     }
 
     fn plan(&self, request: RunRequest) -> Answer<'_, PlannedJob> {
-        Box::pin(runs::plan(&self.shared, request))
+        Box::pin(runs::plan(self, request))
     }
 
     fn run(&self, request: RunRequest) -> Answer<'_, JobId> {

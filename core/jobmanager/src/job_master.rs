@@ -156,6 +156,7 @@ impl JobLoop {
             JobMessage::Summary(answer) => drop(answer.send(self.machine.summary())),
             JobMessage::View(answer) => drop(answer.send(Arc::new(self.machine.view()))),
             JobMessage::Checkpoints(answer) => drop(answer.send(self.machine.checkpoints())),
+            JobMessage::DeclaredState(answer) => drop(answer.send(self.machine.declared_state())),
             JobMessage::TriggerCheckpoint { full, answer } => {
                 let request = self.remember(answer);
                 self.on_event(JobMasterEvent::TriggerCheckpoint { request, full });

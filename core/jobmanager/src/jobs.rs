@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
-use weir_checkpoint::{CheckpointsView, RequestOutcome, StopMode};
+use weir_checkpoint::{CheckpointMetadata, CheckpointsView, RequestOutcome, StopMode};
 use weir_jobmaster::JobMasterEvent;
 use weir_model::{JobId, JobSummary, JobView};
 
@@ -20,6 +20,8 @@ pub(crate) enum JobMessage {
     View(oneshot::Sender<Arc<JobView>>),
     /// Somebody wants to see its checkpoints.
     Checkpoints(oneshot::Sender<CheckpointsView>),
+    /// Somebody wants to compare its state with that of another version of it.
+    DeclaredState(oneshot::Sender<CheckpointMetadata>),
     /// Somebody wants a checkpoint now.
     TriggerCheckpoint {
         /// Whether it must not share files with earlier ones.

@@ -1,8 +1,12 @@
 //! From a request to run a job to the command line and variables of its processes, and to the options of its JobMaster.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use weir_checkpoint::{CheckpointMode, CheckpointOptions, Externalized, RestoreMode, StateDeclarations};
+use weir_checkpoint::{
+    Carried, CheckpointMetadata, CheckpointMode, CheckpointOptions, CompletedCheckpoint, Externalized, Refused,
+    RestoreMode, StateDeclarations,
+};
 use weir_config::{
     CheckpointRetention, CheckpointingMode, ClaimMode, ConfigOption, Configuration, FailoverStrategy, Origin,
     RestartStrategyType, SchedulerType, Scope, StateBackendType, all_options, options, variable,
@@ -115,24 +119,43 @@ pub(crate) fn checkpoint_options(
     Ok(options)
 }
 
-/// From where a job starts whose options name a checkpoint or savepoint, once it is known that it can. An error is the requester's.
+/// From where a job starts whose options name a checkpoint or savepoint, once it is known that it can, and what becomes of the state in
+/// it. An error is the requester's.
 pub(crate) async fn restore_from(
     job: &Configuration,
     states: &StateDeclarations,
-) -> Result<Option<RestoreFrom>, String> {
+) -> Result<Option<(RestoreFrom, Carried)>, String> {
     let Some(place) = job.get(&options::RECOVERY_PATH) else { return Ok(None) };
     let checkpoint = checkpoint_storage::load(&place).await?;
+    restore(job, states, checkpoint)
+        .map(Some)
+        .map_err(|refused| format!("the job cannot start from {place}: {refused}"))
+}
+
+/// The same for a savepoint that is still to be taken of a running job. `declared`: what its checkpoints say but for the state itself.
+pub(crate) fn restore_instead_of(
+    job: &Configuration,
+    states: &StateDeclarations,
+    declared: CheckpointMetadata,
+) -> Result<(RestoreFrom, Carried), String> {
+    let (id, name) = (declared.job, declared.job_name.clone());
+    let checkpoint = CompletedCheckpoint { metadata: Arc::new(declared), directory: None };
+    restore(job, states, checkpoint)
+        .map_err(|refused| format!("the job cannot go on from the state of {name} ({id}), which runs on: {refused}"))
+}
+
+fn restore(
+    job: &Configuration,
+    states: &StateDeclarations,
+    checkpoint: CompletedCheckpoint,
+) -> Result<(RestoreFrom, Carried), Refused> {
     let allow_non_restored = job.get(&options::RECOVERY_IGNORE_UNCLAIMED);
-    let warnings = weir_checkpoint::check(states, &checkpoint.metadata, allow_non_restored)
-        .map_err(|refused| format!("the job cannot start from {place}: {refused}"))?;
-    for warning in warnings {
-        tracing::warn!(place, "{warning}");
-    }
+    let carried = weir_checkpoint::check(states, &checkpoint.metadata, allow_non_restored)?;
     let mode = match job.get(&options::RECOVERY_CLAIM_MODE) {
         ClaimMode::NoClaim => RestoreMode::NoClaim,
         ClaimMode::Claim => RestoreMode::Claim,
     };
-    Ok(Some(RestoreFrom { checkpoint, mode, allow_non_restored }))
+    Ok((RestoreFrom { checkpoint, mode, allow_non_restored }, carried))
 }
 
 /// Of the randomness of a job.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt};
+use serde::Serialize;
 use weir_model::{Artifact, JobGraph, JobId, JobSummary, JobView, ResourcesView, TaskManagerId, TaskManagerView};
 
 use crate::{JobCheckpoints, SavepointRequest};
@@ -77,7 +78,7 @@ pub trait ClusterGateway: Send + Sync + 'static {
     fn upload(&self, name: String) -> Answer<'_, Box<dyn ArtifactUpload>>;
     /// Removes an uploaded artifact from the list; running jobs keep theirs.
     fn delete_artifact(&self, key: String) -> Answer<'_, ()>;
-    /// Builds a job without running it.
+    /// Builds a job without running it. BadRequest if it cannot be built, or not go on from the state it is to start with.
     fn plan(&self, request: RunRequest) -> Answer<'_, PlannedJob>;
     /// Builds a job and runs it. Returns once it is accepted.
     fn run(&self, request: RunRequest) -> Answer<'_, JobId>;
@@ -148,6 +149,8 @@ pub struct RunRequest {
     pub configuration: BTreeMap<String, String>,
     /// The id it is to have; drawn at random if left out.
     pub job_id: Option<JobId>,
+    /// A running job of which it is to be the next version; only for plans.
+    pub replaces: Option<JobId>,
 }
 
 /// A job that was built.
@@ -157,6 +160,20 @@ pub struct PlannedJob {
     pub id: JobId,
     /// Its plan.
     pub graph: Arc<JobGraph>,
+    /// What becomes of the state it is to start with; `None` if it is to begin without any.
+    pub state: Option<CarriedState>,
+}
+
+/// What becomes of the state of a savepoint, or of a running job, in a job that is started from it. Operators as people know them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CarriedState {
+    /// Operators that go on with the state they had.
+    pub restored: Vec<String>,
+    /// Operators and states that begin without anything.
+    pub empty: Vec<String>,
+    /// What is left behind, one sentence each.
+    pub left_behind: Vec<String>,
 }
 
 /// A log file.

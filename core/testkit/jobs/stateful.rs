@@ -27,7 +27,7 @@ pub fn lines(env: &Environment, options: Lines) -> weir::Result<()> {
     let source = TextSource::new(options.input.display().to_string()).split_size(options.split);
     let lines = env.source(source).name("files").uid("files").map(move |line: Text| {
         std::thread::sleep(pause);
-        Text::from(line.split(' ').next().unwrap_or_default())
+        line.split(' ').next().unwrap_or_default()
     });
     lines.key_by(|word| word.clone()).process(Number::default()).uid("numbers").write_text(options.out).uid("out");
     Ok(())

@@ -1,7 +1,7 @@
 use weir_model::CheckpointKind;
 
 use super::*;
-use crate::testing::{JOB, operator};
+use crate::testing::{JOB, job, operator};
 use crate::{Location, SubtaskState};
 
 fn column(name: &str, kind: StateKind, schema: Schema) -> Column {
@@ -87,11 +87,18 @@ fn refused(declarations: &StateDeclarations, expect: &str) {
 
 #[test]
 fn the_same_state_and_wider_state_can_be_restored() {
-    assert_eq!(check(&current(), &written(&current()), false), Ok(Vec::new()));
+    let label = "operator `Count` (uid `counts`)".to_owned();
+    let restored = Carried { restored: vec![label.clone()], ..Carried::default() };
+    assert_eq!(check(&current(), &written(&current()), false), Ok(restored.clone()));
     let mut wider = current();
     wider.operators[0].tables[0].columns[0].schema = Schema::Signed(64);
     wider.operators[0].tables[0].columns.push(column("new", StateKind::Map, Schema::Text));
-    assert_eq!(check(&wider, &written(&current()), false), Ok(Vec::new()));
+    let carried = check(&wider, &written(&current()), false).unwrap();
+    assert_eq!(
+        (carried.restored, carried.empty),
+        (vec![label], vec!["state `new` of operator `Count` (uid `counts`)".to_owned()])
+    );
+    assert_eq!(carried.left_behind, [""; 0]);
 }
 
 #[test]
@@ -122,15 +129,18 @@ fn state_that_is_not_declared_any_more_is_left_behind_and_named() {
     let mut less = current();
     less.operators[0].tables[0].columns.pop();
     less.operators[0].lists.clear();
-    let warnings = check(&less, &written(&current()), false).unwrap();
+    let warnings = check(&less, &written(&current()), false).unwrap().left_behind;
     assert_eq!(warnings.len(), 2);
     assert!(warnings[0].contains("state `names` of operator `Count` (uid `counts`) is left behind"), "{warnings:?}");
     less.operators[0].tables.clear();
-    assert_eq!(check(&less, &written(&current()), false).unwrap().len(), 3);
+    assert_eq!(check(&less, &written(&current()), false).unwrap().left_behind.len(), 3);
     // That of a whole operator only if it is allowed.
     less.operators[0].id = operator(9);
     assert!(matches!(check(&less, &written(&current()), false), Err(Refused::NotRestored(_))));
-    assert_eq!(check(&less, &written(&current()), true).unwrap().len(), 1);
+    let carried = check(&less, &written(&current()), true).unwrap();
+    assert_eq!((carried.restored.len(), carried.left_behind.len()), (0, 1));
+    // It has no state any more, so nothing of it begins empty either.
+    assert_eq!(carried.empty, [""; 0]);
 }
 
 #[test]
@@ -153,5 +163,24 @@ fn declarations_come_back_as_they_were() {
 fn records_in_flight_are_not_left_behind_although_no_operator_declares_them() {
     let mut metadata = written(&current());
     metadata.operators[0].subtasks[0].lists[0].name = format!("{IN_FLIGHT}0");
-    assert_eq!(check(&current(), &metadata, false), Ok(Vec::new()));
+    assert_eq!(check(&current(), &metadata, false).unwrap().left_behind, [""; 0]);
+}
+
+#[test]
+fn another_version_is_compared_with_a_job_that_runs_as_with_its_savepoint() {
+    let (job, written) = (job(&[2], &[]), written(&current()));
+    let running = current().to_metadata(&job);
+    let empty = StateDeclarations::default().to_metadata(&job);
+    assert!(empty.operators.iter().all(|operator| operator.subtasks.is_empty()));
+    for change in [
+        |_: &mut StateDeclarations| {},
+        |other: &mut StateDeclarations| other.operators[0].tables[0].columns[0].schema = Schema::Text,
+        |other: &mut StateDeclarations| other.operators[0].tables[0].columns[1].kind = StateKind::Map,
+        |other: &mut StateDeclarations| other.operators[0].lists.clear(),
+        |other: &mut StateDeclarations| other.operators[0].id = operator(9),
+    ] {
+        let mut other = current();
+        change(&mut other);
+        assert_eq!(check(&other, &running, false), check(&other, &written, false));
+    }
 }

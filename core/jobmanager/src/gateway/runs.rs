@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use weir_checkpoint::{Carried, CheckpointMetadata};
+use weir_config::options;
 use weir_dispatcher::{JobRecord, SubmitError};
 use weir_jobmaster::{JobMaster, JobSpec};
 use weir_model::{ArtifactId, JobId, Launch};
-use weir_rest::{GatewayError, RunRequest};
+use weir_rest::{CarriedState, GatewayError, RunRequest};
 use weir_storage::ArtifactPin;
 
 use super::Gateway;
@@ -15,6 +17,7 @@ use super::artifacts::error_of;
 use crate::coordinator::{Coordinator, CoordinatorSpec, StartError};
 use crate::dispatcher::{DispatcherMessage, DispatcherSender};
 use crate::job_master::PlannedJob;
+use crate::jobs::JobMessage;
 use crate::launch;
 use crate::records::NO_SPACE;
 use crate::shared::Shared;
@@ -23,10 +26,11 @@ use crate::shared::Shared;
 const SUBMISSION: Duration = Duration::from_secs(60);
 
 /// Builds a job without running it.
-pub(super) async fn plan(shared: &Arc<Shared>, request: RunRequest) -> Result<weir_rest::PlannedJob, GatewayError> {
-    let (planned, turn) = build(shared, request).await?;
-    let answer = weir_rest::PlannedJob { id: planned.record.id, graph: planned.record.graph.clone() };
-    let shared = shared.clone();
+pub(super) async fn plan(gateway: &Gateway, request: RunRequest) -> Result<weir_rest::PlannedJob, GatewayError> {
+    let (planned, carried, turn) = build(gateway, request).await?;
+    let state = carried.map(|Carried { restored, empty, left_behind }| CarriedState { restored, empty, left_behind });
+    let answer = weir_rest::PlannedJob { id: planned.record.id, graph: planned.record.graph.clone(), state };
+    let shared = gateway.shared.clone();
     shared.clone().last_work.spawn(async move {
         planned.coordinator.shut_down().await;
         drop(turn);
@@ -39,12 +43,21 @@ pub(super) async fn run(gateway: &Gateway, request: RunRequest) -> Result<JobId,
     if gateway.shut_down.is_cancelled() {
         return Err(GatewayError::Unavailable("the cluster is being shut down".to_owned()));
     }
-    let (planned, turn) = build(&gateway.shared, request).await?;
+    if let Some(id) = request.replaces {
+        return Err(GatewayError::BadRequest(format!(
+            "a job is not replaced by running another one: stop {id} with a savepoint (POST /jobs/{id}/stop) and run this one from it \
+             (savepointPath); `replaces` is for POST /jars/:jarid/plan, which says beforehand whether that will work"
+        )));
+    }
+    let (planned, carried, turn) = build(gateway, request).await?;
     drop(turn);
     let (id, name) = (planned.record.id, planned.record.graph.name.clone());
     match submit(&gateway.shared.dispatcher, planned, SUBMISSION).await? {
         Ok(id) => {
             tracing::info!(job_id = %id, name, "a job was accepted");
+            for warning in carried.into_iter().flat_map(|carried| carried.left_behind) {
+                tracing::warn!(job_id = %id, "{warning}");
+            }
             Ok(id)
         }
         Err(error @ SubmitError::Duplicate { .. }) => Err(GatewayError::Conflict(error.to_string())),
@@ -81,11 +94,19 @@ async fn submit(
 }
 
 /// Runs the job's builder, in a process of its own, when its turn has come. The turn is to last as long as the process is not part of a
-/// running job.
-async fn build(shared: &Shared, request: RunRequest) -> Result<(PlannedJob, OwnedSemaphorePermit), GatewayError> {
+/// running job. Says also what becomes of the state that the job is to start with, if it is to have some.
+async fn build(
+    gateway: &Gateway,
+    request: RunRequest,
+) -> Result<(PlannedJob, Option<Carried>, OwnedSemaphorePermit), GatewayError> {
+    let shared = &*gateway.shared;
     let id = match request.job_id {
         Some(id) => id,
         None => JobId::from_bytes(random()?),
+    };
+    let replaced = match request.replaces {
+        Some(id) => Some(declared_state(gateway, id, &request).await?),
+        None => None,
     };
     let pin = find(shared, &request.artifact)?;
     let arguments = launch::arguments(&request).map_err(GatewayError::BadRequest)?;
@@ -108,7 +129,11 @@ async fn build(shared: &Shared, request: RunRequest) -> Result<(PlannedJob, Owne
     let configuration = launch::effective(cluster, &built.graph);
     let options = launch::job_master_options(id, cluster, &configuration);
     let checkpointing = launch::checkpoint_options(id, cluster, &configuration).map_err(GatewayError::BadRequest)?;
-    let restore = launch::restore_from(&configuration, &built.states).await.map_err(GatewayError::BadRequest)?;
+    let restore = match replaced {
+        Some(declared) => launch::restore_instead_of(&configuration, &built.states, declared).map(Some),
+        None => launch::restore_from(&configuration, &built.states).await,
+    };
+    let (restore, carried) = restore.map_err(GatewayError::BadRequest)?.unzip();
     let launch = Launch {
         artifact: pin.artifact().clone(),
         job_name: built.graph.name.clone(),
@@ -137,7 +162,30 @@ async fn build(shared: &Shared, request: RunRequest) -> Result<(PlannedJob, Owne
     let machine = JobMaster::new(spec, options, record.submitted)
         .map_err(|error| GatewayError::BadRequest(format!("the job cannot be run: {error}")))?;
     let (record, job_graph_hash) = (Arc::new(record), built.hash);
-    Ok((PlannedJob { record, machine, job_graph_hash, coordinator, coordinator_spec, pin }, turn))
+    Ok((PlannedJob { record, machine, job_graph_hash, coordinator, coordinator_spec, pin }, carried, turn))
+}
+
+/// What the checkpoints of a running job say but for the state itself.
+async fn declared_state(
+    gateway: &Gateway,
+    id: JobId,
+    request: &RunRequest,
+) -> Result<CheckpointMetadata, GatewayError> {
+    if request.configuration.contains_key(options::RECOVERY_PATH.key()) {
+        return Err(GatewayError::BadRequest(format!(
+            "the job is to start from a savepoint and from the state of {id}: name one of them"
+        )));
+    }
+    let job = gateway.shared.jobs.get(id);
+    let declared = match &job {
+        Some(job) => gateway.ask_job(job, JobMessage::DeclaredState).await?,
+        None => None,
+    };
+    declared.ok_or_else(|| {
+        GatewayError::BadRequest(format!(
+            "there is no running job {id} to be replaced; from what an ended one has left a job is started with its savepoint"
+        ))
+    })
 }
 
 /// By the key of the list, or by the artifact's id.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weir_checkpoint::{
     Acknowledgement, AssignError, Assignment, CheckpointCoordinator, CheckpointEffect, CheckpointEvent, CheckpointJob,
-    CheckpointsView, RestorePoint, assign,
+    CheckpointMetadata, CheckpointsView, RestorePoint, assign,
 };
 use weir_model::{
     CheckpointAcknowledgement, CheckpointDecline, CheckpointTrigger, Committable, DeploymentId, ExecutionState,
@@ -85,6 +85,11 @@ impl JobMaster {
     /// What there is to show of the job's checkpoints.
     pub fn checkpoints(&self) -> CheckpointsView {
         self.checkpoints.coordinator.view()
+    }
+
+    /// What a checkpoint of the job says but for the state itself, to compare another version of the job with.
+    pub fn declared_state(&self) -> CheckpointMetadata {
+        self.spec.states.to_metadata(&self.checkpoints.job)
     }
 
     pub(super) fn tell_checkpoints(&mut self, event: CheckpointEvent, out: &mut Outbox) {

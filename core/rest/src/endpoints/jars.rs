@@ -18,7 +18,7 @@ use crate::api::{Api, Cluster};
 use crate::error::ApiError;
 use crate::request::{Object, Parameters, Path, is_multipart};
 use crate::shapes::Plan;
-use crate::{GatewayError, RunRequest, StoredArtifact};
+use crate::{CarriedState, GatewayError, RunRequest, StoredArtifact};
 
 pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()
@@ -98,13 +98,16 @@ fn missing(id: &str, error: GatewayError) -> ApiError {
 #[derive(Serialize)]
 struct PlanAnswer {
     plan: Plan,
+    /// Not in Flink: only for a job that is to start from state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<CarriedState>,
 }
 
 async fn plan(cluster: Cluster, path: Path, query: Parameters, body: Object<JarBody>) -> Answer<PlanAnswer> {
     let id = path.text("jarid");
     let request = request(id, &query, body.0)?;
     let planned = cluster.plan(request).await.map_err(|error| could_not_execute(id, error))?;
-    Ok(Json(PlanAnswer { plan: Plan::of(planned.id, &planned.graph) }))
+    Ok(Json(PlanAnswer { plan: Plan::of(planned.id, &planned.graph), state: planned.state }))
 }
 
 #[derive(Serialize)]
@@ -149,6 +152,9 @@ struct JarBody {
     #[serde(deserialize_with = "as_text")]
     restore_mode: Option<String>,
     flink_configuration: Option<BTreeMap<String, Value>>,
+    /// Not in Flink: the running job whose state this one is to go on with.
+    #[serde(deserialize_with = "as_text")]
+    replaces: Option<String>,
 }
 
 /// A text, number or truth value as text; nothing if it is null or empty.
@@ -179,8 +185,10 @@ fn request(artifact: &str, query: &Parameters, body: JarBody) -> Result<RunReque
             text(body.claim_mode.or(body.restore_mode), "claimMode").map(|text| claim_mode(&text)).transpose()?,
         ),
     ];
-    let from_state = restore[0].1.is_some();
-    // Dashboards send the other two with every job; without a path they mean nothing.
+    let replaces = text(body.replaces, "replaces").map(|text| text.parse::<JobId>()).transpose();
+    let replaces = replaces.map_err(ApiError::bad_parameter)?;
+    let from_state = restore[0].1.is_some() || replaces.is_some();
+    // Dashboards send the other two with every job; without state to start from they mean nothing.
     let given = restore.into_iter().filter(|_| from_state);
     configuration.extend(given.filter_map(|(key, value)| Some((key.to_owned(), value?))));
     let parallelism = text(body.parallelism, "parallelism").map(|text| parallelism(&text)).transpose()?;
@@ -193,6 +201,7 @@ fn request(artifact: &str, query: &Parameters, body: JarBody) -> Result<RunReque
         parallelism,
         configuration,
         job_id,
+        replaces,
     })
 }
 

@@ -20,8 +20,8 @@ use weir_model::{
 
 use crate::api::{Api, Dispatch};
 use crate::{
-    Answer, ArtifactUpload, ClusterGateway, FileBody, FileInfo, GatewayError, JobCheckpoints, PlannedJob, ProcessRef,
-    RestOptions, RunRequest, SavepointRequest, Stack, StoredArtifact,
+    Answer, ArtifactUpload, CarriedState, ClusterGateway, FileBody, FileInfo, GatewayError, JobCheckpoints, PlannedJob,
+    ProcessRef, RestOptions, RunRequest, SavepointRequest, Stack, StoredArtifact,
 };
 
 /// The moment at which the tests take place.
@@ -401,8 +401,11 @@ impl ClusterGateway for Fake {
     }
 
     fn plan(&self, request: RunRequest) -> Answer<'_, PlannedJob> {
+        let from_state = request.replaces.is_some();
         self.requests.lock().unwrap().push(request);
-        ready(PlannedJob { id: job_id(1), graph: Arc::new(graph()) })
+        let state = from_state
+            .then(|| CarriedState { restored: vec!["operator `Count`".to_owned()], ..CarriedState::default() });
+        ready(PlannedJob { id: job_id(1), graph: Arc::new(graph()), state })
     }
 
     fn run(&self, request: RunRequest) -> Answer<'_, JobId> {

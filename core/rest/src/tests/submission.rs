@@ -139,6 +139,23 @@ async fn a_run_takes_what_the_dashboard_of_flink_sends() {
 }
 
 #[tokio::test]
+async fn a_plan_of_the_next_version_of_a_job_says_what_becomes_of_its_state() {
+    let server = Server::new(options());
+    let plan = "/v1/jars/1234_word-count/plan";
+    let (status, answer) = server.ask("POST", plan, "").await;
+    assert_eq!((status, answer.get("state")), (200, None), "{answer}");
+    let body = json!({ "replaces": job_id(9).to_string(), "allowNonRestoredState": true }).to_string();
+    let (status, answer) = server.ask("POST", plan, &body).await;
+    let expect = json!({ "restored": ["operator `Count`"], "empty": [], "left-behind": [] });
+    assert_eq!((status, &answer["state"]), (200, &expect), "{answer}");
+    let request = server.fake.requests.lock().unwrap().pop().unwrap();
+    assert_eq!(request.replaces, Some(job_id(9)));
+    assert_eq!(request.configuration["execution.state-recovery.ignore-unclaimed-state"], "true");
+    let (status, answer) = server.ask("POST", plan, r#"{"replaces": "my job"}"#).await;
+    assert_eq!(status, 400, "{answer}");
+}
+
+#[tokio::test]
 async fn a_run_from_a_savepoint_is_a_run_with_the_options_that_say_so() {
     let options = |pairs: &[(&str, &str)]| {
         pairs.iter().map(|(key, value)| (format!("execution.state-recovery.{key}"), (*value).to_owned())).collect()

@@ -71,9 +71,9 @@ impl Checkpoints {
         };
         if let Some(path) = configuration.get(&options::RECOVERY_PATH) {
             let completed = load(&path)?;
-            let warnings = check(&declarations, &completed.metadata, allow_non_restored)
+            let carried = check(&declarations, &completed.metadata, allow_non_restored)
                 .map_err(|refused| Error::Job(format!("the job cannot be restored from {path}: {refused}")))?;
-            warnings.iter().for_each(|warning| terminal::err(format!("warning: {warning}")));
+            carried.left_behind.iter().for_each(|warning| terminal::err(format!("warning: {warning}")));
             let mode = match configuration.get(&options::RECOVERY_CLAIM_MODE) {
                 ClaimMode::Claim => RestoreMode::Claim,
                 ClaimMode::NoClaim => RestoreMode::NoClaim,

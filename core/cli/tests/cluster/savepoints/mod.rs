@@ -2,6 +2,7 @@
 
 mod commands;
 mod rescaled;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
