@@ -113,7 +113,7 @@ pub(crate) struct RestoreArgs {
     #[arg(long, value_name = "JOB", help_heading = RESTORE_HEADING)]
     pub(crate) replace: Option<String>,
     /// The folder for the savepoint of --replace (default: execution.checkpointing.savepoint-dir of JOB)
-    #[arg(long = "savepointPath", value_name = "DIR", alias = "savepoint-path", requires = "replace", help_heading = RESTORE_HEADING)]
+    #[arg(long = "savepointPath", value_name = "DIR", alias = "savepoint-path", requires = "replace", conflicts_with = "from", help_heading = RESTORE_HEADING)]
     pub(crate) directory: Option<String>,
     /// Only say what would become of the state; run and stop nothing
     #[arg(long, requires = "state", conflicts_with = "detached", help_heading = RESTORE_HEADING)]

@@ -168,7 +168,9 @@ fn records_in_flight_are_not_left_behind_although_no_operator_declares_them() {
 
 #[test]
 fn another_version_is_compared_with_a_job_that_runs_as_with_its_savepoint() {
-    let (job, written) = (job(&[2], &[]), written(&current()));
+    let (mut job, written) = (job(&[2], &[]), written(&current()));
+    let operator_info = &mut job.vertices[0].operators[0];
+    (operator_info.name, operator_info.uid) = ("Count".to_owned(), Some("counts".to_owned()));
     let running = current().to_metadata(&job);
     let empty = StateDeclarations::default().to_metadata(&job);
     assert!(empty.operators.iter().all(|operator| operator.subtasks.is_empty()));
