@@ -76,8 +76,13 @@ fn bids(workload: Workload, system: System, size: Size) -> u64 {
         return seconds * latency::RATE;
     }
     if let Workload::State | Workload::StateCp = workload {
-        // Checkpoints are 3 s apart.
-        return if size == Size::Full { 90_000_000 } else { 40_000_000 };
+        // Checkpoints are 3 s apart, and there should be some of them.
+        return match (system, size) {
+            (System::Hand, Size::Full) => 90_000_000,
+            (System::Hand, Size::Quick) => 40_000_000,
+            (_, Size::Full) => 240_000_000,
+            (_, Size::Quick) => 100_000_000,
+        };
     }
     let millions = match (workload, system) {
         (Workload::Q0, System::Hand) => 550,
