@@ -668,9 +668,11 @@ where
                 self.release();
             }
             let ended = |op: &mut Op, down: &mut D| op.first_ended(down);
-            let a = self.feed_one(0, &mut first, ended, |op, record, down| op.first(record, down))?;
+            let a =
+                self.feed_one(0, &mut first, ended, Op::prepare_first, |op, record, down| op.first(record, down))?;
             let ended = |op: &mut Op, down: &mut D| op.second_ended(down);
-            let b = self.feed_one(1, &mut second, ended, |op, record, down| op.second(record, down))?;
+            let b =
+                self.feed_one(1, &mut second, ended, Op::prepare_second, |op, record, down| op.second(record, down))?;
             if matches!(a, Fed::Ended) || matches!(b, Fed::Ended) {
                 self.checkpoints.take_recorded(&mut [&mut first, &mut second])?;
                 if self.checkpoints.finish(&mut self.stage)? {
@@ -696,6 +698,7 @@ where
         input: usize,
         gate: &mut Gate<T>,
         ended: impl Fn(&mut Op, &mut D),
+        prepare: impl Fn(&mut Op, &[T]),
         push: impl Fn(&mut Op, T, &mut D),
     ) -> Result<Fed, TaskError> {
         if gate.is_ended() || self.blocked[input] {
@@ -714,7 +717,10 @@ where
                 let push = |stage: &mut CoStage<A, B, Op, D>, record| {
                     stage.guarded(|op, down| push(op, record, down));
                 };
-                feed(event, gate, pulse, stage, |_, _| (), push, Stage::flush)?;
+                let prepare = |stage: &mut CoStage<A, B, Op, D>, records: &[T]| {
+                    stage.guarded(|op, _| prepare(op, records));
+                };
+                feed(event, gate, pulse, stage, prepare, push, Stage::flush)?;
             }
         }
         Ok(if self.both.is_ended() { Fed::Ended } else { Fed::Something })

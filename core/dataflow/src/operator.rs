@@ -219,6 +219,18 @@ pub trait CoOperator<A, B>: Clone + Send + 'static {
         Ok(())
     }
 
+    /// As [`Operator::prepare`], of the first input.
+    #[inline(always)]
+    fn prepare_first(&mut self, records: &[A]) {
+        let _ = records;
+    }
+
+    /// As [`Operator::prepare`], of the second input.
+    #[inline(always)]
+    fn prepare_second(&mut self, records: &[B]) {
+        let _ = records;
+    }
+
     /// Takes a record of the first input.
     fn first<C: Collector<Self::Out>>(&mut self, record: A, out: &mut C);
 

@@ -208,6 +208,11 @@ where
     }
 
     #[inline(always)]
+    fn prepare_first(&mut self, records: &[A]) {
+        self.context.prepare(records.iter().map(&mut self.key_of));
+    }
+
+    #[inline(always)]
     fn first<C: Collector<F::Out>>(&mut self, record: A, out: &mut C) {
         let KeyedBroadcastProcessOperator { function, key_of, states, context } = self;
         let key = key_of(&record);

@@ -105,6 +105,16 @@ where
     }
 
     #[inline(always)]
+    fn prepare_first(&mut self, records: &[A]) {
+        self.context.prepare(records.iter().map(&mut self.first_key));
+    }
+
+    #[inline(always)]
+    fn prepare_second(&mut self, records: &[B]) {
+        self.context.prepare(records.iter().map(&mut self.second_key));
+    }
+
+    #[inline(always)]
     fn first<C: Collector<F::Out>>(&mut self, record: A, out: &mut C) {
         let key = (self.first_key)(&record);
         self.context.with_key(key, out, |context| self.function.first(record, context));

@@ -111,6 +111,27 @@ fn a_key_without_state_is_forgotten_and_its_slot_used_again() {
 }
 
 #[test]
+fn preparing_for_keys_changes_nothing_in_states_that_are_large() {
+    let (mut states, value) = open_at::<u64, _>(2, 0, |states| states.value::<[u64; 8]>("value"));
+    let groups = KeyGroups::new(GROUPS, 2);
+    let own = |key: &u64| groups.subtask_of(groups.group_of(key.key_hash())) == 0;
+    let keys: Vec<u64> = (0..80_000).filter(own).collect();
+    for block in keys.chunks(64) {
+        // Keys that are there, that are not there yet, and that never will be because they are another subtask's.
+        let first = block[0];
+        states.prepare(block.iter().chain(&keys[..8]).copied().chain(first..first + 4));
+        for &key in block {
+            states.at(key, |states| value.set(states, [key; 8]));
+        }
+    }
+    assert_eq!(states.len(), keys.len());
+    assert!(states.state_bytes() > 3 << 20, "{} bytes: too few for memory to be asked for", states.state_bytes());
+    for &key in &keys {
+        assert_eq!(states.at(key, |states| value.get(states).copied()), Some([key; 8]));
+    }
+}
+
+#[test]
 fn a_kept_key_does_not_keep_its_input_buffer() {
     let line = "a key that is too long to be kept inline".repeat(10);
     let buffer = SharedBuf::from(line.clone().into_bytes());
