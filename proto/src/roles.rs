@@ -26,6 +26,9 @@ pub const WORKER_BIND_HOST_VARIABLE: &str = "WEIR_WORKER_BIND_HOST";
 /// itself. See `weir/storage.proto`.
 pub const WORKER_STORAGE_VARIABLE: &str = "WEIR_WORKER_STORAGE";
 
+/// Folder for the working files of a worker, which need not be there; whoever started the worker removes it afterwards.
+pub const WORKER_FOLDER_VARIABLE: &str = "WEIR_WORKER_FOLDER";
+
 /// Number of cores that a builder takes for that of the machine, in decimal: processes on different machines, or in different
 /// control groups, must build the same graph. For coordinator and workers alike.
 pub const CORES_VARIABLE: &str = "WEIR_JOB_CORES";

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use weir_model::{KeyGroup, KeyGroups, OperatorId};
 
 use crate::{
-    CheckpointJob, CheckpointMetadata, FileSlice, IN_FLIGHT, JobVertexState, ListSnapshot, Location, OperatorMetadata,
-    OperatorSnapshot, Redistribution, SubtaskState, TableSnapshot, TaskSnapshot,
+    CheckpointJob, CheckpointMetadata, GroupSlice, IN_FLIGHT, JobVertexState, ListSnapshot, Location, OperatorMetadata,
+    OperatorSnapshot, Redistribution, SortedFile, SubtaskState, TableSnapshot, TaskSnapshot,
 };
 
 /// What every part of a job restores.
@@ -147,8 +147,11 @@ fn check(vertex: &JobVertexState, state: &OperatorMetadata) -> Result<(), Assign
                 let (found, expected) = (table.max_parallelism, vertex.max_parallelism);
                 return Err(AssignError::MaxParallelism { operator: state.label(), found, expected });
             }
-            if let Some(group) = table.groups.iter().find(|group| group.group >= table.max_parallelism) {
-                return Err(damaged(format!("it has key group {} of {}", group.group, table.max_parallelism)));
+            let files = table.files.iter().map(|file| file.last_group);
+            if let Some(group) =
+                table.groups.iter().map(|group| group.group).chain(files).find(|&group| group >= table.max_parallelism)
+            {
+                return Err(damaged(format!("it has key group {group} of {}", table.max_parallelism)));
             }
         }
         for list in &subtask.lists {
@@ -187,6 +190,7 @@ fn restore_tables(vertex: &JobVertexState, state: &OperatorMetadata, tasks: &mut
             for run in table.groups.chunk_by(|a, b| owner(a.group) == owner(b.group)) {
                 let part = parts.entry(owner(run[0].group)).or_insert_with(|| empty(state.id));
                 part.tables.push(TableSnapshot {
+                    files: clipped(&table.files, run),
                     groups: run.to_vec(),
                     columns: table.columns.clone(),
                     key: table.key.clone(),
@@ -202,6 +206,19 @@ fn restore_tables(vertex: &JobVertexState, state: &OperatorMetadata, tasks: &mut
         }
         parts.into_iter().for_each(|(task, part)| tasks[task].operators.push(part));
     }
+}
+
+/// What of some files counts for these groups, which are ascending and some.
+fn clipped(files: &[SortedFile], groups: &[GroupSlice]) -> Vec<SortedFile> {
+    let mut sorted = groups.iter().filter(|group| group.location == Location::Sorted).map(|group| group.group);
+    let Some(first) = sorted.next() else { return Vec::new() };
+    let last = sorted.next_back().unwrap_or(first);
+    let clip = |file: &SortedFile| SortedFile {
+        first_group: file.first_group.max(first),
+        last_group: file.last_group.min(last),
+        slice: file.slice.clone(),
+    };
+    files.iter().map(clip).filter(|file| file.first_group <= file.last_group).collect()
 }
 
 fn empty(operator: OperatorId) -> OperatorSnapshot {
@@ -266,8 +283,8 @@ fn part(list: &ListSnapshot, from: u32, to: u32) -> ListSnapshot {
     let items = list.items.start + from..list.items.start + to;
     match &list.location {
         // The checksum is that of all of them, so the slice stays as it is.
-        Location::File(slice) => {
-            let location = Location::File(FileSlice { uri: slice.uri.clone(), ..*slice });
+        Location::File(_) | Location::Sorted => {
+            let location = list.location.clone();
             ListSnapshot {
                 items,
                 location,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use weir_model::{CheckpointKind, JobId, OperatorId};
 
-use crate::{ListSnapshot, Location, TableSnapshot};
+use crate::snapshot::{files_of, size_of};
+use crate::{ListSnapshot, TableSnapshot};
 
 /// The content of `_metadata`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,16 +63,8 @@ pub struct SubtaskState {
 impl CheckpointMetadata {
     /// URIs of all files it refers to.
     pub fn files(&self) -> BTreeSet<Arc<str>> {
-        let locations = self.operators.iter().flat_map(|operator| &operator.subtasks).flat_map(|subtask| {
-            let groups = subtask.tables.iter().flat_map(|table| &table.groups).map(|group| &group.location);
-            groups.chain(subtask.lists.iter().map(|list| &list.location))
-        });
-        locations
-            .filter_map(|location| match location {
-                Location::File(slice) => Some(slice.uri.clone()),
-                Location::Inline(_) => None,
-            })
-            .collect()
+        let subtasks = self.operators.iter().flat_map(|operator| &operator.subtasks);
+        subtasks.flat_map(|subtask| files_of(&subtask.tables, &subtask.lists)).cloned().collect()
     }
 
     /// Bytes of state.
@@ -95,8 +88,7 @@ impl OperatorMetadata {
 impl SubtaskState {
     /// Bytes of its state.
     pub fn size(&self) -> u64 {
-        let tables = self.tables.iter().flat_map(|table| &table.groups).map(|group| group.location.length());
-        tables.chain(self.lists.iter().map(|list| list.location.length())).sum()
+        size_of(&self.tables, &self.lists)
     }
 }
 

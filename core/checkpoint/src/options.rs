@@ -25,6 +25,8 @@ pub struct CheckpointOptions {
     pub aligned_timeout: Duration,
     /// What becomes of checkpoints when the job has ended (`execution.checkpointing.externalized-checkpoint-retention`).
     pub externalized: Externalized,
+    /// Whether a checkpoint refers to files that an earlier one has written (`execution.checkpointing.incremental`).
+    pub incremental: bool,
     /// How many complete checkpoints are kept (`execution.checkpointing.num-retained`); at least 1.
     pub retained: u32,
     /// URI under which checkpoints are kept (`execution.checkpointing.dir`); `None`: in the memory of the JobManager.
@@ -62,7 +64,7 @@ pub enum Externalized {
 }
 
 impl Default for CheckpointOptions {
-    /// Flink's.
+    /// Flink's, but for incremental checkpoints.
     fn default() -> Self {
         Self {
             interval: None,
@@ -74,6 +76,7 @@ impl Default for CheckpointOptions {
             unaligned: false,
             aligned_timeout: Duration::ZERO,
             externalized: Externalized::No,
+            incremental: true,
             retained: 1,
             directory: None,
             savepoint_directory: None,

@@ -47,6 +47,20 @@ pub struct TableSnapshot {
     pub max_parallelism: u32,
     /// By group, ascending; groups without rows are left out, those with many may be there more than once.
     pub groups: Vec<GroupSlice>,
+    /// Where the rows of groups are whose place is [`Location::Sorted`].
+    pub files: Vec<SortedFile>,
+}
+
+/// A file of a log-structured store. What it holds of a key is hidden by what newer files hold of it, so the files of a table are read
+/// together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SortedFile {
+    /// The whole file.
+    pub slice: FileSlice,
+    /// The key groups it counts for, both ends included: what it holds of others is out of date.
+    pub first_group: u32,
+    /// The last of them.
+    pub last_group: u32,
 }
 
 /// One state of a table.
@@ -127,6 +141,8 @@ pub enum Location {
     Inline(Vec<u8>),
     /// In a file.
     File(FileSlice),
+    /// Of a key group: somewhere in the sorted files of its table.
+    Sorted,
 }
 
 /// A part of a file.
@@ -143,11 +159,20 @@ pub struct FileSlice {
 }
 
 impl Location {
+    /// The URI of the file, if it is a part of one.
+    pub(crate) fn file(&self) -> Option<&Arc<str>> {
+        match self {
+            Location::File(slice) => Some(&slice.uri),
+            Location::Inline(_) | Location::Sorted => None,
+        }
+    }
+
     /// Bytes.
     pub fn length(&self) -> u64 {
         match self {
             Location::Inline(bytes) => bytes.len() as u64,
             Location::File(slice) => slice.length,
+            Location::Sorted => 0,
         }
     }
 }
@@ -155,22 +180,37 @@ impl Location {
 impl TaskSnapshot {
     /// URIs of the files it refers to; each as often as it does.
     pub fn files(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.locations().filter_map(|location| match location {
-            Location::File(slice) => Some(&slice.uri),
-            Location::Inline(_) => None,
-        })
+        self.operators.iter().flat_map(|operator| files_of(&operator.tables, &operator.lists))
     }
 
     /// Bytes of state.
     pub fn size(&self) -> u64 {
-        self.locations().map(Location::length).sum()
+        let operators = self.operators.iter();
+        operators.map(|OperatorSnapshot { tables, lists, .. }| size_of(tables, lists)).sum()
     }
+}
 
-    fn locations(&self) -> impl Iterator<Item = &Location> {
-        self.operators.iter().flat_map(|operator| {
-            let groups = operator.tables.iter().flat_map(|table| &table.groups).map(|group| &group.location);
-            groups.chain(operator.lists.iter().map(|list| &list.location))
-        })
+/// URIs of the files that the state of an operator refers to; each as often as it does.
+pub(crate) fn files_of<'s>(
+    tables: &'s [TableSnapshot],
+    lists: &'s [ListSnapshot],
+) -> impl Iterator<Item = &'s Arc<str>> {
+    let groups = tables.iter().flat_map(|table| &table.groups).filter_map(|group| group.location.file());
+    let sorted = tables.iter().flat_map(|table| &table.files).map(|file| &file.slice.uri);
+    groups.chain(sorted).chain(lists.iter().filter_map(|list| list.location.file()))
+}
+
+/// Bytes of the state of an operator.
+pub(crate) fn size_of(tables: &[TableSnapshot], lists: &[ListSnapshot]) -> u64 {
+    let tables: u64 = tables.iter().map(TableSnapshot::size).sum();
+    tables + lists.iter().map(|list| list.location.length()).sum::<u64>()
+}
+
+impl TableSnapshot {
+    /// Bytes of its rows; of sorted files all that is in them.
+    pub fn size(&self) -> u64 {
+        let groups: u64 = self.groups.iter().map(|group| group.location.length()).sum();
+        groups + self.files.iter().map(|file| file.slice.length).sum::<u64>()
     }
 }
 

@@ -95,7 +95,7 @@ fn tables(operator: &OperatorMetadata) -> BTreeMap<&str, Table<'_>> {
         let table = tables.entry(name).or_insert(Table { key, columns, rows: 0, groups: 0, bytes: 0 });
         table.rows += groups.iter().map(|group| group.rows).sum::<u64>();
         table.groups += groups.len();
-        table.bytes += groups.iter().map(|group| group.location.length()).sum::<u64>();
+        table.bytes += snapshot.size();
     }
     tables
 }

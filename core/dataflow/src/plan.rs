@@ -89,6 +89,9 @@ pub struct RuntimeOptions {
     pub final_results_only: bool,
     /// Bytes of state up to which a task's part of a checkpoint is inline, and no file of its own.
     pub inline_threshold: usize,
+    /// Bytes of memory that each subtask of an operator with state by key may take for it, the rest being in files; `None`: all state
+    /// is in memory.
+    pub lsm_memory: Option<usize>,
     /// Whether tasks go on reading inputs whose barrier has come: at-least-once.
     pub at_least_once: bool,
 }
@@ -100,6 +103,7 @@ impl Default for RuntimeOptions {
             channels: ChannelOptions::default(),
             final_results_only: false,
             inline_threshold: 20 * 1024,
+            lsm_memory: None,
             at_least_once: false,
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString};
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -74,6 +75,7 @@ pub struct WorkerRuntime {
     run_id: String,
     attempt: u32,
     storage: Arc<dyn StateStorage>,
+    folder: PathBuf,
     restored: BTreeMap<TaskId, RestoredTask>,
     triggers: Triggers,
     async_runtime: AsyncRuntime,
@@ -108,6 +110,11 @@ impl WorkerRuntime {
 
     pub(crate) fn storage(&self) -> &dyn StateStorage {
         self.storage.as_ref()
+    }
+
+    /// For the working files of tasks.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(crate) fn restored(&self, task: TaskId) -> Option<&RestoredTask> {
@@ -175,6 +182,8 @@ pub struct WorkerSpec {
     pub attempt: u32,
     /// Where snapshots of state are kept.
     pub storage: Arc<dyn StateStorage>,
+    /// For the working files of state that is larger than memory. Made when it is needed; what tasks put into it they remove.
+    pub folder: PathBuf,
     /// What tasks begin with; those that are not named begin without state.
     pub restore: BTreeMap<TaskId, TaskSnapshot>,
 }
@@ -201,7 +210,7 @@ const STACK_BYTES: usize = 8 * 1024 * 1024;
 impl Worker {
     /// Starts every task placed on this worker.
     pub fn start(spec: WorkerSpec, link: Arc<dyn DriverLink>) -> Worker {
-        let WorkerSpec { plan, placement, index, network, run_id, attempt, storage, restore } = spec;
+        let WorkerSpec { plan, placement, index, network, run_id, attempt, storage, folder, restore } = spec;
         let tasks: HashMap<_, _> = placement.tasks_of(index).map(|id| (id, TaskShared::new(id))).collect();
         let graph = Arc::new(plan.graph.clone());
         let channels = plan.options.channels;
@@ -214,7 +223,7 @@ impl Worker {
         let (coordinator, triggers) = (Coordinator { link }, Triggers::default());
         let async_runtime = AsyncRuntime::default();
         let runtime =
-            WorkerRuntime { plan, fabric, coordinator, run_id, attempt, storage, restored, triggers, async_runtime };
+            WorkerRuntime { plan, fabric, coordinator, run_id, attempt, storage, folder, restored, triggers, async_runtime };
         let runtime = Arc::new(runtime);
         let worker = Worker { runtime, network, threads: Mutex::default() };
         worker.spawn_tasks();

@@ -9,7 +9,7 @@ use weir_checkpoint::{
 };
 use weir_config::{
     CheckpointRetention, CheckpointingMode, ClaimMode, ConfigOption, Configuration, FailoverStrategy, Origin,
-    RestartStrategyType, SchedulerType, Scope, StateBackendType, all_options, options, variable,
+    RestartStrategyType, SchedulerType, Scope, all_options, options, variable,
 };
 use weir_jobmaster::{JobMasterOptions, RestoreFrom};
 use weir_model::{JobGraph, JobId};
@@ -84,9 +84,6 @@ pub(crate) fn checkpoint_options(
         let uri = |text: String| directory_uri(&text).map_err(|error| format!("`{}`: {error}", option.key()));
         job.get(option).map(uri).transpose()
     };
-    if job.get(&options::STATE_BACKEND) == StateBackendType::Lsm {
-        return Err(not_there_yet("state.backend.type", "lsm", "hashmap"));
-    }
     if cluster.get(&options::SCHEDULER) == SchedulerType::Adaptive {
         return Err(not_there_yet("jobmanager.scheduler", "adaptive", "default"));
     }
@@ -108,6 +105,7 @@ pub(crate) fn checkpoint_options(
             CheckpointRetention::DeleteOnCancellation => Externalized::DeleteOnCancellation,
             CheckpointRetention::RetainOnCancellation => Externalized::RetainOnCancellation,
         },
+        incremental: job.get(&options::CHECKPOINT_INCREMENTAL),
         retained: job.get(&options::CHECKPOINTS_RETAINED),
         directory: directory(&options::CHECKPOINT_DIR)?,
         savepoint_directory: directory(&options::SAVEPOINT_DIR)?,
@@ -311,8 +309,8 @@ mod tests {
         assert_eq!((options.interval, options.mode), (Some(Duration::from_secs(1)), CheckpointMode::AtLeastOnce));
         assert_eq!((options.tolerable_failures, options.externalized), (None, Externalized::RetainOnCancellation));
         assert_eq!((options.directory.as_deref(), options.history_size), (Some("file:///c"), 3));
-        let refused = of(&[("state.backend.type", "lsm")]).unwrap_err();
-        assert!(refused.contains("`state.backend.type` is `lsm`") && refused.contains("`hashmap`"), "{refused}");
+        let options = of(&[("state.backend.type", "lsm"), ("state.backend.incremental", "false")]).unwrap();
+        assert!(!options.incremental);
         let plain = of(&[]).unwrap();
         let seed = plain.seed;
         let expect = CheckpointOptions {

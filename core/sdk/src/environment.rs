@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 
-use weir_config::{CheckpointingMode, ConfigValue, Configuration, Origin, RuntimeMode, options};
+use weir_config::{CheckpointingMode, ConfigValue, Configuration, Origin, RuntimeMode, StateBackendType, options};
 use weir_dataflow::fabric::ChannelOptions;
 use weir_dataflow::head::SourceHead;
 use weir_dataflow::plan::{DriverSide, JobPlan, RuntimeOptions};
@@ -140,6 +140,8 @@ impl Environment {
             },
             final_results_only,
             inline_threshold: configuration.get(&options::CHECKPOINT_INLINE_THRESHOLD).as_usize(),
+            lsm_memory: (configuration.get(&options::STATE_BACKEND) == StateBackendType::Lsm)
+                .then(|| configuration.get(&options::LSM_MEMORY).as_usize()),
             at_least_once: configuration.get(&options::CHECKPOINT_MODE) == CheckpointingMode::AtLeastOnce,
         };
         let defaults = JobDefaults {

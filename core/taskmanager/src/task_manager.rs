@@ -77,11 +77,14 @@ impl TaskManager {
         let removed = OwnFolder::for_sockets(options.tmp_dir.clone().unwrap_or_else(std::env::temp_dir), incarnation)?;
         let socket_dir = removed.path().to_owned();
         let copies = local_copies(&options, incarnation)?;
+        let state_folder = state_folder(&options, incarnation)?;
+        let state_dir = state_folder.as_ref().map_or_else(|| socket_dir.clone(), |folder| folder.path().to_owned());
         let storage = StorageThread::start().map_err(system("starting the thread that serves storage"))?;
         let settings = Arc::new(WorkerSettings {
             artifacts,
             storage: storage.service(Arc::new(weir_storage::file_system), copies),
             socket_dir,
+            state_dir,
             log_dir: options.log_dir.clone(),
             log_size: options.worker_log_size,
             log_backups: options.worker_log_backups,
@@ -113,7 +116,7 @@ impl TaskManager {
         let thread = std::thread::Builder::new()
             .name("weir-taskmanager".to_owned())
             .spawn(move || {
-                let _removed = removed;
+                let _removed = (removed, state_folder);
                 let ending = runtime.block_on(async move {
                     let _endpoint = metrics.and_then(|(_, listener)| {
                         let listener = tokio::net::TcpListener::from_std(listener).ok()?;
@@ -230,6 +233,17 @@ fn local_copies(options: &TaskManagerOptions, random: u64) -> Result<Option<Loca
     };
     let folders = bases.into_iter().map(make).collect::<Result<_, _>>()?;
     Ok(Some(LocalCopies::new(folders, KEPT_FOR_RESTART)))
+}
+
+/// Where workers keep state in files, if it is not where their sockets are.
+fn state_folder(options: &TaskManagerOptions, random: u64) -> Result<Option<OwnFolder>, TaskManagerError> {
+    // Another name than that of the folder of copies, which may be beside it.
+    let make = |base: &PathBuf| {
+        let base = base.join("state");
+        private_folder(&base).map_err(|error| TaskManagerError::Folder { path: base.clone(), error })?;
+        OwnFolder::make(base, random)
+    };
+    options.local_state_dirs.first().map(make).transpose()
 }
 
 fn state_options(options: &TaskManagerOptions, hosts: &Hosts, incarnation: u64, metrics_port: u16) -> StateOptions {

@@ -3,7 +3,7 @@ use weir_model::{CheckpointKind, Partitioner};
 
 use super::*;
 use crate::testing::{JOB, job, operator};
-use crate::{Column, GroupSlice, Schema, StateKind};
+use crate::{Column, FileSlice, Schema, StateKind};
 
 fn metadata(operators: Vec<OperatorMetadata>) -> CheckpointMetadata {
     CheckpointMetadata {
@@ -39,6 +39,7 @@ fn table(groups: std::ops::Range<u32>) -> TableSnapshot {
         columns: vec![Column { name: "count".to_owned(), kind: StateKind::Value, schema: Schema::Unsigned(64) }],
         max_parallelism: 128,
         groups: groups.map(slice).collect(),
+        files: Vec::new(),
     }
 }
 
@@ -75,7 +76,7 @@ fn groups(assignment: &Assignment) -> Vec<Vec<u32>> {
 fn items(assignment: &Assignment) -> Vec<Vec<u8>> {
     let of = |list: &ListSnapshot| match &list.location {
         Location::Inline(bytes) => bytes[list.items.start as usize..list.items.end as usize].to_vec(),
-        Location::File(_) => list.items.clone().map(|item| item as u8).collect(),
+        Location::File(_) | Location::Sorted => list.items.clone().map(|item| item as u8).collect(),
     };
     let task = |task: &TaskSnapshot| task.operators.iter().flat_map(|operator| &operator.lists).flat_map(of).collect();
     assignment.tasks[1..].iter().map(task).collect()
@@ -93,6 +94,39 @@ proptest! {
         let expect: Vec<Vec<u32>> = (0..new).map(|subtask| KeyGroups::new(128, new).range_of(subtask).collect()).collect();
         prop_assert_eq!(groups(&assignment), expect);
         prop_assert_eq!(assignment.enumerators, vec![(0, vec![7])]);
+    }
+
+    #[test]
+    fn sorted_files_go_to_all_who_have_groups_in_them_and_count_for_these_alone(old in 1u32..20, new in 1u32..20) {
+        let before = KeyGroups::new(128, old);
+        let subtasks = (0..old).map(|subtask| {
+            let own = before.range_of(subtask);
+            // A file per group, and one of all.
+            let file = |name: String, range: std::ops::RangeInclusive<u32>| SortedFile {
+                slice: FileSlice { uri: name.into(), offset: 0, length: 1, checksum: 0 },
+                first_group: *range.start(),
+                last_group: *range.end(),
+            };
+            let mut table = table(own.clone());
+            table.groups.iter_mut().for_each(|group| group.location = Location::Sorted);
+            table.files = own.clone().map(|group| file(format!("file:///g{group}"), group..=group)).collect();
+            table.files.push(file(format!("file:///all-{subtask}"), own.start..=own.end - 1));
+            SubtaskState { subtask, tables: vec![table], lists: Vec::new() }
+        });
+        let metadata = metadata(vec![state(1, old, subtasks.collect())]);
+        prop_assert_eq!(metadata.files().len() as u32, 128 + old);
+        let assignment = assign(&metadata, &pair(new), false).unwrap();
+        for (task, own) in assignment.tasks[1..].iter().zip((0..new).map(|subtask| KeyGroups::new(128, new).range_of(subtask))) {
+            let tables: Vec<_> = task.operators.iter().flat_map(|operator| &operator.tables).collect();
+            let mut covered: Vec<u32> = Vec::new();
+            for file in tables.iter().flat_map(|table| &table.files) {
+                prop_assert!(own.contains(&file.first_group) && own.contains(&file.last_group), "{:?}", file);
+                covered.extend(file.first_group..=file.last_group);
+            }
+            covered.sort_unstable();
+            let twice: Vec<u32> = own.clone().flat_map(|group| [group, group]).collect();
+            prop_assert_eq!(covered, twice, "its own file and that of all");
+        }
     }
 
     #[test]

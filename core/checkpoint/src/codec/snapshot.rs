@@ -9,8 +9,8 @@ use weir_model::OperatorId;
 use super::{DecodeError, Interned, Reader, Writer, read_schema, write_schema};
 use crate::uri::{join, relative};
 use crate::{
-    Column, FileSlice, GroupSlice, ListSnapshot, Location, OperatorSnapshot, Redistribution, Schema, StateKind,
-    TableSnapshot, TaskSnapshot,
+    Column, FileSlice, GroupSlice, ListSnapshot, Location, OperatorSnapshot, Redistribution, Schema, SortedFile,
+    StateKind, TableSnapshot, TaskSnapshot,
 };
 
 /// The format of a task's snapshot as it travels. Both sides are of one release, so there is one.
@@ -130,6 +130,12 @@ pub(super) fn write_tables<'a>(tables: &'a [TableSnapshot], shared: &mut Shared<
             out.number(group.rows);
             write_location(&group.location, shared, out);
         }
+        out.count(table.files.len());
+        for SortedFile { slice, first_group, last_group } in &table.files {
+            write_slice(slice, shared, out);
+            out.number(u64::from(*first_group));
+            out.number(u64::from(*last_group));
+        }
     }
 }
 
@@ -151,6 +157,13 @@ pub(super) fn read_tables(known: &Known, reader: &mut Reader<'_>) -> Result<Vec<
                     group: reader.small("key group")?,
                     rows: reader.number("number of rows")?,
                     location: read_location(known, reader)?,
+                })
+            })?,
+            files: reader.list("sorted files", |reader| {
+                Ok(SortedFile {
+                    slice: read_slice(known, reader)?,
+                    first_group: reader.small("first key group of a file")?,
+                    last_group: reader.small("last key group of a file")?,
                 })
             })?,
         })
@@ -177,7 +190,10 @@ pub(super) fn read_lists(known: &Known, reader: &mut Reader<'_>) -> Result<Vec<L
             schema: known.schema(reader)?,
             redistribution: read_redistribution(reader)?,
             lengths: reader.list("items of a list", |reader| reader.small("length of an item"))?,
-            location: read_location(known, reader)?,
+            location: match read_location(known, reader)? {
+                Location::Sorted => return Err(reader.invalid("place of a list", 1)),
+                location => location,
+            },
             items: reader.small("first item of a list")?..reader.small("last item of a list")?,
         })
     })
@@ -191,23 +207,33 @@ fn write_location<'a>(location: &'a Location, shared: &mut Shared<'a>, out: &mut
         }
         Location::File(slice) => {
             out.byte(1);
-            out.number(shared.uris.position(&slice.uri));
-            out.number(slice.offset);
-            out.number(slice.length);
-            out.raw(&slice.checksum.to_le_bytes());
+            write_slice(slice, shared, out);
         }
+        Location::Sorted => out.byte(2),
     }
+}
+
+fn write_slice<'a>(slice: &'a FileSlice, shared: &mut Shared<'a>, out: &mut Writer) {
+    out.number(shared.uris.position(&slice.uri));
+    out.number(slice.offset);
+    out.number(slice.length);
+    out.raw(&slice.checksum.to_le_bytes());
+}
+
+fn read_slice(known: &Known, reader: &mut Reader<'_>) -> Result<FileSlice, DecodeError> {
+    Ok(FileSlice {
+        uri: known.uri(reader)?,
+        offset: reader.number("place in a file")?,
+        length: reader.number("length of state")?,
+        checksum: u64::from_le_bytes(reader.fixed("checksum of state")?),
+    })
 }
 
 fn read_location(known: &Known, reader: &mut Reader<'_>) -> Result<Location, DecodeError> {
     match reader.byte("place of state")? {
         0 => Ok(Location::Inline(reader.bytes("state")?.to_vec())),
-        1 => Ok(Location::File(FileSlice {
-            uri: known.uri(reader)?,
-            offset: reader.number("place in a file")?,
-            length: reader.number("length of state")?,
-            checksum: u64::from_le_bytes(reader.fixed("checksum of state")?),
-        })),
+        1 => Ok(Location::File(read_slice(known, reader)?)),
+        2 => Ok(Location::Sorted),
         _ => Err(reader.invalid("place of state", 1)),
     }
 }

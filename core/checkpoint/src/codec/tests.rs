@@ -5,7 +5,7 @@ use weir_model::{CheckpointKind, JobId, OperatorId};
 use super::*;
 use crate::{
     CheckpointMetadata, Column, Field, FileSlice, GroupSlice, ListSnapshot, Location, OperatorMetadata,
-    OperatorSnapshot, Redistribution, Schema, StateKind, SubtaskState, TableSnapshot, TaskSnapshot, Variant,
+    OperatorSnapshot, Redistribution, Schema, SortedFile, StateKind, SubtaskState, TableSnapshot, TaskSnapshot, Variant,
 };
 
 const DIRECTORY: &str = "file:///savepoints/savepoint-abcdef-1";
@@ -43,29 +43,47 @@ fn any_schema() -> impl Strategy<Value = Schema> {
     })
 }
 
-fn any_location() -> impl Strategy<Value = Location> {
+fn any_slice() -> impl Strategy<Value = FileSlice> {
     let uri = prop_oneof![
         "[a-z]{1,4}".prop_map(|name| format!("{DIRECTORY}/{name}")),
         "[a-z]{1,4}".prop_map(|name| format!("file:///elsewhere/{name}")),
     ];
-    prop_oneof![
-        vec(any::<u8>(), 0..8).prop_map(Location::Inline),
-        (uri, any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(uri, offset, length, checksum)| {
-            Location::File(FileSlice { uri: uri.into(), offset, length, checksum })
-        }),
-    ]
+    (uri, any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(uri, offset, length, checksum)| FileSlice {
+        uri: uri.into(),
+        offset,
+        length,
+        checksum,
+    })
+}
+
+fn any_location() -> impl Strategy<Value = Location> {
+    prop_oneof![vec(any::<u8>(), 0..8).prop_map(Location::Inline), any_slice().prop_map(Location::File)]
 }
 
 fn any_tables() -> impl Strategy<Value = Vec<TableSnapshot>> {
     let column = ("[a-z]{1,3}", prop::sample::select(StateKind::ALL.to_vec()), any_schema())
         .prop_map(|(name, kind, schema)| Column { name, kind, schema });
-    let group = (any::<u32>(), any::<u64>(), any_location()).prop_map(|(group, rows, location)| GroupSlice {
+    let place = prop_oneof![3 => any_location(), 1 => Just(Location::Sorted)];
+    let group = (any::<u32>(), any::<u64>(), place).prop_map(|(group, rows, location)| GroupSlice {
         group,
         rows,
         location,
     });
-    let table = ("[a-z]{1,3}", any_schema(), vec(column, 0..3), any::<u32>(), vec(group, 0..3)).prop_map(
-        |(name, key, columns, max_parallelism, groups)| TableSnapshot { name, key, columns, max_parallelism, groups },
+    let file = (any_slice(), any::<u32>(), any::<u32>()).prop_map(|(slice, first_group, last_group)| SortedFile {
+        slice,
+        first_group,
+        last_group,
+    });
+    let lists = (vec(column, 0..3), vec(group, 0..3), vec(file, 0..3));
+    let table = ("[a-z]{1,3}", any_schema(), any::<u32>(), lists).prop_map(
+        |(name, key, max_parallelism, (columns, groups, files))| TableSnapshot {
+            name,
+            key,
+            columns,
+            max_parallelism,
+            groups,
+            files,
+        },
     );
     vec(table, 0..3)
 }
@@ -186,7 +204,13 @@ fn small() -> CheckpointMetadata {
         groups: vec![
             GroupSlice { group: 1, rows: 1, location: file("state-1") },
             GroupSlice { group: 9, rows: 2, location: Location::Inline(vec![1, 2, 3]) },
+            GroupSlice { group: 11, rows: 3, location: Location::Sorted },
         ],
+        files: vec![SortedFile {
+            slice: FileSlice { uri: "file:///shared/1".into(), offset: 0, length: 4, checksum: 5 },
+            first_group: 10,
+            last_group: 12,
+        }],
     };
     let position = Field { former_names: vec!["offset".to_owned()], ..field("position", Schema::Signed(64)) };
     let end = Field { default: Some(vec![0]), ..field("end", Schema::Optional(Box::new(Schema::Unsigned(64)))) };
@@ -282,8 +306,8 @@ fn a_folder_that_was_moved_still_finds_its_files() {
     assert!(!String::from_utf8_lossy(&bytes).contains("savepoints"), "the URI is not relative");
     let moved = CheckpointMetadata::decode(&bytes, "hdfs:///other/place/").unwrap();
     let files: Vec<_> = moved.files().into_iter().collect();
-    assert_eq!(files, ["hdfs:///other/place/state-1".into()]);
-    assert_eq!(moved.state_size(), 33);
+    assert_eq!(files, ["file:///shared/1".into(), "hdfs:///other/place/state-1".into()]);
+    assert_eq!(moved.state_size(), 37);
 }
 
 #[test]
@@ -338,5 +362,5 @@ fn numbers_have_one_form() {
 fn the_format_is_fixed() {
     // When this fails, what earlier releases wrote cannot be read any more: the format needs a new version.
     let bytes = small().encode(DIRECTORY);
-    assert_eq!((bytes.len(), xxhash_rust::xxh3::xxh3_64(&bytes)), (277, 17_954_742_129_093_872_160));
+    assert_eq!((bytes.len(), xxhash_rust::xxh3::xxh3_64(&bytes)), (312, 12_108_855_960_577_461_589));
 }

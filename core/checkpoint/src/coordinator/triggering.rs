@@ -166,7 +166,7 @@ impl CheckpointCoordinator {
             timestamp: i64::try_from(self.now.as_millis()).unwrap_or(i64::MAX),
             kind,
             alignment: self.alignment(kind),
-            base: self.retention.base().filter(|_| !full && job_directory.is_some()),
+            base: self.retention.base().filter(|_| self.options.incremental && !full && job_directory.is_some()),
             directory: directory.or_else(|| job_directory.as_deref().map(|uri| checkpoint_directory(uri, checkpoint))),
             shared_directory: job_directory.as_deref().map(shared_directory),
         };

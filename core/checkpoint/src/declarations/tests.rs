@@ -51,6 +51,7 @@ fn written(by: &StateDeclarations) -> CheckpointMetadata {
                     columns: table.columns.clone(),
                     max_parallelism: 128,
                     groups: Vec::new(),
+                    files: Vec::new(),
                 })
                 .collect(),
             lists: operator

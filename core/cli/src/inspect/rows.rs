@@ -85,6 +85,9 @@ fn read(location: &Location) -> anyhow::Result<Vec<u8>> {
     let FileSlice { uri, offset, length, checksum } = match location {
         Location::Inline(bytes) => return Ok(bytes.clone()),
         Location::File(slice) => slice,
+        Location::Sorted => bail!(
+            "the rows of the table lie in the files of the backend `lsm`, whose keys cannot be listed: take a savepoint of the job, and look at that"
+        ),
     };
     let path = path_of(uri).ok_or_else(|| anyhow!("{uri} is not on this machine: copy the state here first"))?;
     let file = File::open(&path);

@@ -46,6 +46,7 @@ fn write(folder: &Path) {
             GroupSlice { group: 3, rows: 2, location: Location::Inline(inline) },
             GroupSlice { group: 90, rows: 1, location: Location::File(slice) },
         ],
+        files: Vec::new(),
     };
     let list = ListSnapshot {
         name: "offsets".to_owned(),

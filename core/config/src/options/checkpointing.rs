@@ -98,6 +98,15 @@ pub static CHECKPOINT_DIR: ConfigOption<Option<String>> = ConfigOption::optional
 )
 .with_fallback_keys(&["state.checkpoints.dir"]);
 
+/// `execution.checkpointing.incremental`: whether checkpoints share files.
+pub static CHECKPOINT_INCREMENTAL: ConfigOption<bool> = ConfigOption::new(
+    "execution.checkpointing.incremental",
+    "true",
+    "With `state.backend.type: lsm`: whether a checkpoint refers to the files that an earlier one has written, and adds only what is new. Otherwise \
+     each one writes all of the state.",
+)
+.with_fallback_keys(&["state.backend.incremental"]);
+
 /// `execution.checkpointing.savepoint-dir`: where savepoints are.
 pub static SAVEPOINT_DIR: ConfigOption<Option<String>> = ConfigOption::optional(
     "execution.checkpointing.savepoint-dir",

@@ -1,14 +1,24 @@
 //! Options of state, and of where it comes from.
 
-use crate::{ClaimMode, ConfigOption, List, SchedulerType, StateBackendType};
+use crate::{ByteSize, ClaimMode, ConfigOption, List, SchedulerType, StateBackendType};
 
 /// `state.backend.type`: where the state of running tasks is.
 pub static STATE_BACKEND: ConfigOption<StateBackendType> = ConfigOption::new(
     "state.backend.type",
     "hashmap",
-    "Where the state of running tasks is. `hashmap`: in memory, the fastest. `lsm`, in files, for state that is larger than memory, is refused: it is not there yet.",
+    "Where the state of running tasks is. `hashmap`: in memory, the fastest. `lsm`: state by key in files beside the worker, with the rows in use in \
+     memory, for state that is larger than memory; windows, timers and state that is not by key stay in memory.",
 )
 .with_fallback_keys(&["state.backend"]);
+
+/// `state.backend.lsm.memory.size`: memory for state that is in files.
+pub static LSM_MEMORY: ConfigOption<ByteSize> = ConfigOption::new(
+    "state.backend.lsm.memory.size",
+    "128mb",
+    "With `state.backend.type: lsm`: about how much memory each subtask of an operator with state by key takes for it. A half is for the rows in \
+     use, the other for what is on its way to files and for parts of them.",
+)
+.in_range(|size| if size.0 >= 1 << 20 { Ok(()) } else { Err("it is below 1mb".to_owned()) });
 
 /// `execution.state-recovery.path`: what a job starts from.
 pub static RECOVERY_PATH: ConfigOption<Option<String>> = ConfigOption::optional(

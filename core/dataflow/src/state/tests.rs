@@ -58,6 +58,7 @@ impl<K: Record + Eq + std::hash::Hash> KeyedStates<K> {
             columns: table.columns,
             max_parallelism: GROUPS,
             groups: Vec::new(),
+            files: Vec::new(),
         }
     }
 

@@ -285,6 +285,7 @@ impl Running {
                 run_id: "run".to_owned(),
                 attempt: 0,
                 storage: Arc::new(LocalFiles),
+                folder: std::env::temp_dir().join("weir-unaligned"),
                 restore: from.clone(),
             };
             Worker::start(spec, events.clone())

@@ -191,6 +191,7 @@ fn checkpoint_options(configuration: &Configuration, seed: u64) -> Result<Checkp
             CheckpointRetention::DeleteOnCancellation => Externalized::DeleteOnCancellation,
             CheckpointRetention::RetainOnCancellation => Externalized::RetainOnCancellation,
         },
+        incremental: configuration.get(&options::CHECKPOINT_INCREMENTAL),
         retained: configuration.get(&options::CHECKPOINTS_RETAINED),
         directory: uri(configuration.get(&options::CHECKPOINT_DIR))?,
         savepoint_directory: uri(configuration.get(&options::SAVEPOINT_DIR))?,

@@ -4,6 +4,7 @@ mod checkpoints;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -114,10 +115,13 @@ pub(super) fn drive(
     configuration.set_value(&options::CANCELLATION_TIMEOUT, EMBEDDED_CANCELLATION_TIMEOUT, Origin::Default)?;
     let mut run = Preparation::new(plan, &configuration)?;
     let (commits, folder) = (run.commits.clone(), processes::folder(&run.run_id));
+    let working = WorkingFolder(processes::working_folder(&run.run_id));
+    let removed = working.0.clone();
     // Before the outputs are opened: whatever is made from here on is also removed.
     signals::watch(run.events_in.clone(), run.interrupted.clone(), move || {
         commits.discard_unless_kept(LAST_RITES);
         let _ = std::fs::remove_dir_all(&folder);
+        let _ = std::fs::remove_dir_all(&removed);
     })?;
     // The signal thread keeps the committers alive, so leaving early must say that they are not needed.
     let _discard = DiscardAtEnd(run.commits.clone());
@@ -140,6 +144,15 @@ pub(super) fn drive(
     }
 }
 
+/// The working files of a run's tasks, removed when the driver is left, on whatever way.
+struct WorkingFolder(PathBuf);
+
+impl Drop for WorkingFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Discards what is not committed when the driver is left, on whatever way.
 struct DiscardAtEnd(Commits);
 
@@ -157,6 +170,7 @@ pub(super) fn drive_quietly(
     configuration: &Configuration,
 ) -> Result<Outcome> {
     let mut run = Preparation::new(plan, configuration)?;
+    let _working = WorkingFolder(processes::working_folder(&run.run_id));
     run.open(plan, sources, sinks)?;
     let backend = run.in_process(plan);
     run.run(plan, backend, NonZeroU32::MIN, None, configuration, &Runtime::quiet())

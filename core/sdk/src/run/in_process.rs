@@ -13,6 +13,7 @@ use weir_model::{CheckpointTrigger, TaskFailure, TaskId};
 use super::backend::{Backend, Deployment, Usage};
 use super::coordinator::SplitOrder;
 use super::driver::DriverEvent;
+use super::processes::working_folder;
 use super::usage;
 
 /// Sends a worker's events to the driver, and its split requests straight to the enumerators.
@@ -75,6 +76,7 @@ impl Backend for InProcess {
             run_id: self.run_id.clone(),
             attempt: number,
             storage: Arc::new(LocalFiles),
+            folder: working_folder(&self.run_id),
             restore,
         };
         // Locked while it starts: the first tasks ask for splits before the last ones are there, and their answers must not get lost.

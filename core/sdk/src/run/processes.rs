@@ -21,7 +21,7 @@ use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::WorkerEvent;
 use weir_model::{CheckpointTrigger, FailureKind, Placement, TaskFailure, TaskId};
 use weir_proto::roles::{
-    CORES_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_SOCKET_VARIABLE, WORKER_TOKEN_VARIABLE, token_to_hex,
+    CORES_VARIABLE, WORKER_FOLDER_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_SOCKET_VARIABLE, WORKER_TOKEN_VARIABLE, token_to_hex,
 };
 use weir_proto::worker::{self as proto, to_driver, to_worker};
 use weir_proto::{FrameError, job_graph_hash, read_frame, write_frame};
@@ -115,7 +115,7 @@ impl Processes {
         let mut started = Vec::new();
         let result = (0..count)
             .try_for_each(|index| {
-                started.push(spawn(index, &folder, &token)?);
+                started.push(spawn(index, (&folder, &working_folder(run_id)), &token)?);
                 Ok(())
             })
             .and_then(|()| gather(&listener, &mut started, job_graph_hash(&plan.graph), timeout, &run.interrupted));
@@ -381,6 +381,11 @@ pub(super) fn folder(run_id: &str) -> PathBuf {
     env::temp_dir().join(format!("weir-{run_id}"))
 }
 
+/// Where the workers of a run have their working files.
+pub(super) fn working_folder(run_id: &str) -> PathBuf {
+    env::temp_dir().join(format!("weir-{run_id}-state"))
+}
+
 /// Opens the socket in a folder that only this user can enter.
 fn listen(folder: &PathBuf) -> io::Result<UnixListener> {
     use std::os::unix::fs::DirBuilderExt;
@@ -390,7 +395,7 @@ fn listen(folder: &PathBuf) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn spawn(index: u32, folder: &Path, token: &JobToken) -> Result<Started, TaskFailure> {
+fn spawn(index: u32, (folder, working): (&Path, &Path), token: &JobToken) -> Result<Started, TaskFailure> {
     let executable =
         env::current_exe().map_err(|e| failure(format!("this program's own file cannot be found ({e})")))?;
     let mut command = Command::new(&executable);
@@ -399,6 +404,7 @@ fn spawn(index: u32, folder: &Path, token: &JobToken) -> Result<Started, TaskFai
         .env(WORKER_SOCKET_VARIABLE, folder.join("driver"))
         .env(WORKER_INDEX_VARIABLE, index.to_string())
         .env(WORKER_TOKEN_VARIABLE, token_to_hex(token.as_bytes()))
+        .env(WORKER_FOLDER_VARIABLE, working)
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     let driver = std::process::id();

@@ -18,7 +18,7 @@ use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::{DriverLink, Worker, WorkerEvent, WorkerSpec};
 use weir_model::{ExecutionState, FailureKind, Placement, TaskFailure, TaskId};
 use weir_proto::roles::{
-    WORKER_BIND_HOST_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_SOCKET_VARIABLE, WORKER_STORAGE_VARIABLE,
+    WORKER_BIND_HOST_VARIABLE, WORKER_FOLDER_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_SOCKET_VARIABLE, WORKER_STORAGE_VARIABLE,
     WORKER_TOKEN_VARIABLE, token_from_hex,
 };
 use weir_proto::worker::{self as proto, to_driver, to_worker};
@@ -35,6 +35,8 @@ pub(super) struct Seat {
     host: IpAddr,
     /// Socket of the TaskManager's storage service; without one, snapshots are kept in this machine's files.
     storage: Option<PathBuf>,
+    /// For working files; whoever started this process removes it.
+    folder: PathBuf,
 }
 
 impl Seat {
@@ -48,6 +50,7 @@ impl Seat {
             WORKER_TOKEN_VARIABLE,
             WORKER_BIND_HOST_VARIABLE,
             WORKER_STORAGE_VARIABLE,
+            WORKER_FOLDER_VARIABLE,
         ] {
             // Processes that user code starts are not workers.
             // SAFETY: called first thing in `main`, while this is the only thread.
@@ -70,7 +73,9 @@ impl Seat {
             Err(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
         let storage = env::var_os(WORKER_STORAGE_VARIABLE).map(PathBuf::from);
-        Ok(Seat { socket, index, token: JobToken::from_bytes(token), host, storage })
+        let own = || env::temp_dir().join(format!("weir-worker-{}", std::process::id()));
+        let folder = env::var_os(WORKER_FOLDER_VARIABLE).map_or_else(own, PathBuf::from);
+        Ok(Seat { socket, index, token: JobToken::from_bytes(token), host, storage, folder })
     }
 }
 
@@ -143,7 +148,7 @@ fn try_serve(job: &Job, parsed: &Parsed, seat: &Seat) -> WorkerResult<()> {
         Some(socket) => Arc::new(StorageService::new(socket)),
         None => Arc::new(LocalFiles),
     };
-    let share = Share::new(plan, seat.index, network, deploy, State { storage, restore })?;
+    let share = Share::new(plan, seat.index, network, deploy, State { storage, restore, folder: seat.folder.clone() })?;
     let seat = Arc::new(Deployed { share, link, stage: Mutex::new(Stage::Connecting(BTreeSet::new())) });
     seat.clone().start(configuration.get(&options::PROGRESS_INTERVAL))?;
     seat.follow_orders(&mut incoming)
@@ -156,6 +161,8 @@ type Restore = BTreeMap<TaskId, TaskSnapshot>;
 struct State {
     storage: Arc<dyn StateStorage>,
     restore: Restore,
+    /// For working files.
+    folder: PathBuf,
 }
 
 /// What to run; nothing if the driver gave up or shuts down before anything was deployed. What is restored comes before it.
@@ -254,6 +261,7 @@ impl Share {
             run_id: self.run_id.clone(),
             attempt: self.attempt,
             storage: self.state.storage.clone(),
+            folder: self.state.folder.clone(),
             restore: self.state.restore.clone(),
         };
         Worker::start(spec, link)

@@ -37,6 +37,8 @@ pub(crate) struct WorkerSettings {
     pub(crate) storage: StorageService,
     /// Where sockets are. Only this user can enter it.
     pub(crate) socket_dir: PathBuf,
+    /// Where workers get folders for the working files of their state.
+    pub(crate) state_dir: PathBuf,
     pub(crate) log_dir: PathBuf,
     /// Whether what workers print goes to the output of this process as well.
     pub(crate) echo_output: bool,
@@ -100,6 +102,15 @@ pub(crate) fn start(
     WorkerHandle { messages, kill: Some(kill), pid }
 }
 
+/// The folder of a worker, which it makes if it needs one.
+struct RemovedAtEnd(PathBuf);
+
+impl Drop for RemovedAtEnd {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 struct Supervision<'a, T> {
     settings: &'a WorkerSettings,
     start: &'a StartWorker,
@@ -141,7 +152,9 @@ impl<T: Fn(WorkerEvent)> Supervision<'_, T> {
             Ok(served) => served,
             Err(error) => return not_started(format!("no socket for its storage ({error})")),
         };
-        let mut process = match Process::spawn(self.command(&lease.path(), &socket.path, served.socket())).await {
+        let folder = RemovedAtEnd(self.settings.state_dir.join(format!("worker-{}", log_name(self.start))));
+        let command = self.command(&lease.path(), &socket.path, served.socket(), &folder.0);
+        let mut process = match Process::spawn(command).await {
             Ok(process) => process,
             Err(error) => return not_started(format!("{} cannot be executed: {}", job.name, error.reason)),
         };
@@ -163,7 +176,7 @@ impl<T: Fn(WorkerEvent)> Supervision<'_, T> {
         }
     }
 
-    fn command(&self, executable: &Path, socket: &Path, storage: &Path) -> Command {
+    fn command(&self, executable: &Path, socket: &Path, storage: &Path, folder: &Path) -> Command {
         let launch = &self.start.launch;
         let mut command = Command::new(executable);
         command.arguments = launch.arguments.iter().map(OsString::from).collect();
@@ -179,6 +192,7 @@ impl<T: Fn(WorkerEvent)> Supervision<'_, T> {
             (roles::WORKER_TOKEN_VARIABLE.to_owned(), roles::token_to_hex(&launch.token)),
             (roles::WORKER_BIND_HOST_VARIABLE.to_owned(), self.settings.data_host.to_string()),
             (roles::WORKER_STORAGE_VARIABLE.to_owned(), storage.display().to_string()),
+            (roles::WORKER_FOLDER_VARIABLE.to_owned(), folder.display().to_string()),
         ]);
         // How this process was configured would make the worker build another graph than its coordinator, and what started it
         // would give it another role.

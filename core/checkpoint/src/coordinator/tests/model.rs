@@ -586,7 +586,7 @@ impl World {
 fn shared_file(location: &Location) -> Option<String> {
     match location {
         Location::File(slice) if slice.uri.contains("/shared/") => Some(slice.uri.to_string()),
-        Location::File(_) | Location::Inline(_) => None,
+        Location::File(_) | Location::Inline(_) | Location::Sorted => None,
     }
 }
 

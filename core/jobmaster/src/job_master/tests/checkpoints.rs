@@ -156,7 +156,7 @@ fn restores(effects: &[JobMasterEffect]) -> Vec<(TaskId, Option<u8>, bool)> {
         let list = snapshot.operators.iter().flat_map(|operator| &operator.lists).next();
         let byte = list.map(|list| match &list.location {
             Location::Inline(bytes) => bytes[0],
-            Location::File(_) => unreachable!(),
+            Location::File(_) | Location::Sorted => unreachable!(),
         });
         (*task, byte, snapshot.finished)
     });

@@ -604,7 +604,7 @@ fn restored(snapshot: &[u8]) -> Count {
     let list = snapshot.operators.iter().flat_map(|operator| &operator.lists).next();
     let processed = list.map_or(0, |list| match &list.location {
         Location::Inline(bytes) => u64::from_le_bytes(bytes[..].try_into().unwrap()),
-        Location::File(_) => unreachable!("nothing is written to files"),
+        Location::File(_) | Location::Sorted => unreachable!("nothing is written to files"),
     });
     Count { processed, handed: processed, checkpoint: 0, finished: snapshot.finished }
 }
