@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -205,6 +206,11 @@ impl TaskContext {
     /// Whether the task had finished when the job was restored: it has nothing to do but to say so.
     pub(crate) fn had_finished(&self) -> bool {
         self.restored().is_some_and(|restored| restored.snapshot.finished)
+    }
+
+    /// For working files.
+    pub(crate) fn working_folder(&self) -> &Path {
+        self.runtime.folder()
     }
 
     /// The id of the operator at this node.

@@ -351,8 +351,8 @@ where
         if !self.only_at_end {
             return;
         }
-        for row in self.states.rows() {
-            self.states.enter_row(row);
+        let mut keys = self.states.walk();
+        while self.states.enter_next(&mut keys) {
             if let Some(accumulator) = self.accumulator.get(&self.states) {
                 let result = self.aggregator.result(accumulator);
                 out.push(M::emit(self.states.current_key(), result));

@@ -141,8 +141,7 @@ impl<K: Record + Eq + Hash, Out> KeyedContext<K, Out> {
         let (declared, timers) = Self::declared(declare);
         self.timers = timers;
         self.states = KeyedStates::open(declared, context, millis_now())?;
-        self.timers.restore(&self.states);
-        Ok(())
+        self.timers.restore(&mut self.states)
     }
 
     /// Asks for the states of keys whose records come next.
@@ -172,8 +171,8 @@ impl<K: Record + Eq + Hash, Out> KeyedContext<K, Out> {
     /// Runs `f` for each key that has state, because the input has ended.
     pub(super) fn for_each_key<C: Collector<Out>>(&mut self, out: &mut C, mut f: impl FnMut(&mut Self)) {
         self.states.measure_now(millis_now());
-        for row in self.states.rows() {
-            self.states.enter_row(row);
+        let mut keys = self.states.walk();
+        while self.states.enter_next(&mut keys) {
             f(self);
             self.states.leave();
             self.base.drain_into(out);

@@ -9,7 +9,8 @@ use weir_checkpoint::{
 };
 use weir_model::{Committable, OperatorId, SnapshotMetrics};
 
-use super::writer::{Located, Piece, PieceOf, SnapshotWriter, WriterSetup};
+use super::sorted::StoreSnapshot;
+use super::writer::{Located, Piece, PieceOf, SnapshotWriter, StorePiece, WriterSetup};
 use crate::element::Barrier;
 use crate::in_flight::InFlight;
 use crate::record::Record;
@@ -173,6 +174,15 @@ impl SnapshotBuilder {
         }
     }
 
+    fn add_store(&mut self, piece: StorePiece) {
+        if self.writer.is_none() {
+            self.start_writer();
+        }
+        if let Some(writer) = &self.writer {
+            writer.send_store(piece);
+        }
+    }
+
     fn start_writer(&mut self) {
         match SnapshotWriter::start(self.setup.clone(), self.barrier.checkpoint) {
             Ok(writer) => {
@@ -203,7 +213,7 @@ impl SnapshotBuilder {
                 let located = self
                     .pieces
                     .drain(..)
-                    .map(|piece| Located { of: piece.of, location: Location::Inline(piece.bytes) });
+                    .map(|piece| Located::Piece { of: piece.of, location: Location::Inline(piece.bytes) });
                 let located = located.collect();
                 self.setup.acknowledge_in_order(end, located);
             }
@@ -256,6 +266,12 @@ impl OperatorSnapshotter<'_> {
         }
     }
 
+    /// Hands over all rows of a table that are in a store.
+    pub(crate) fn write_store(&mut self, table: TableId, snapshot: StoreSnapshot) {
+        let TableId { operator, table } = table;
+        self.builder.add_store(StorePiece { operator, table, snapshot });
+    }
+
     /// Hands over a list. Does nothing if it is empty.
     pub fn list<'i, T: Record>(
         &mut self,
@@ -284,12 +300,20 @@ impl OperatorSnapshotter<'_> {
 
 /// Puts what is written into the places it belongs to.
 pub(super) fn assemble(mut skeleton: TaskSnapshot, located: Vec<Located>) -> TaskSnapshot {
-    for Located { of, location } in located {
-        match of {
-            PieceOf::Group { operator, table, group, rows } => {
+    for located in located {
+        match located {
+            Located::Piece { of: PieceOf::Group { operator, table, group, rows }, location } => {
                 skeleton.operators[operator].tables[table].groups.push(GroupSlice { group, rows, location });
             }
-            PieceOf::List { operator, list } => skeleton.operators[operator].lists[list].location = location,
+            Located::Piece { of: PieceOf::List { operator, list }, location } => {
+                skeleton.operators[operator].lists[list].location = location;
+            }
+            Located::Store { operator, table, rows, files } => {
+                let table = &mut skeleton.operators[operator].tables[table];
+                let sorted = |(group, rows)| GroupSlice { group, rows, location: Location::Sorted };
+                table.groups.extend(rows.into_iter().map(sorted));
+                table.files.extend(files);
+            }
         }
     }
     for table in skeleton.operators.iter_mut().flat_map(|operator| &mut operator.tables) {

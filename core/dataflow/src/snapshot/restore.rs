@@ -46,12 +46,14 @@ impl RestoredTask {
         own.flat_map(|state| &state.tables).filter(move |table| table.name == name)
     }
 
-    /// Reads the rows of a table, a group at a time.
+    /// Reads the rows of a table that are not in sorted files, a group, or a part of one, at a time.
     pub(crate) fn rows<'t>(
         &'t self,
         table: &'t TableSnapshot,
     ) -> impl Iterator<Item = Result<RestoredRows, TaskError>> + 't {
-        table.groups.iter().map(|slice| {
+        // The others are in sorted files.
+        let slices = table.groups.iter().filter(|slice| slice.location != Location::Sorted);
+        slices.map(|slice| {
             let bytes = self.read(&slice.location)?;
             Ok(RestoredRows { group: slice.group, rows: slice.rows, bytes })
         })
@@ -105,6 +107,7 @@ impl RestoredTask {
         let slice = match location {
             Location::Inline(bytes) => return Ok(bytes.clone()),
             Location::File(slice) => slice,
+            Location::Sorted => return Err(unreadable("state that has no files of its own is said to be in sorted files")),
         };
         let bytes = self.storage.read(&slice.uri, slice.offset, slice.length).map_err(unreadable)?;
         if xxh3_64(&bytes) != slice.checksum {

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use weir_checkpoint::{FileSlice, Location, TaskSnapshot};
+use weir_checkpoint::{FileSlice, Location, SortedFile, TaskSnapshot};
 use weir_model::{
-    CheckpointAcknowledgement, CheckpointDecline, Committable, DeclineCause, OperatorId, SnapshotMetrics,
+    CheckpointAcknowledgement, CheckpointDecline, CheckpointTrigger, Committable, DeclineCause, OperatorId, SnapshotMetrics,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::builder::assemble;
+use super::sorted::{StoreSnapshot, UploadedStore};
 use crate::storage::{StateFile, StorageError};
 use crate::task::TaskShared;
 use crate::worker::{WorkerEvent, WorkerRuntime};
@@ -38,10 +39,17 @@ pub(crate) enum PieceOf {
     List { operator: usize, list: usize },
 }
 
+/// A table whose rows are in a store.
+pub(crate) struct StorePiece {
+    pub(super) operator: usize,
+    pub(super) table: usize,
+    pub(super) snapshot: StoreSnapshot,
+}
+
 /// A part, and where it is.
-pub(crate) struct Located {
-    pub(super) of: PieceOf,
-    pub(super) location: Location,
+pub(crate) enum Located {
+    Piece { of: PieceOf, location: Location },
+    Store { operator: usize, table: usize, rows: Vec<(u32, u64)>, files: Vec<SortedFile> },
 }
 
 /// What is known when everything is handed over.
@@ -56,6 +64,7 @@ pub(crate) struct SnapshotEnd {
 
 enum Order {
     Write(Piece),
+    WriteStore(Box<StorePiece>),
     Finish(Box<SnapshotEnd>),
 }
 
@@ -104,7 +113,8 @@ impl WriterSetup {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = thread.ok();
     }
 
-    fn report(&self, end: SnapshotEnd, located: Result<Vec<Located>, String>, written: u64) {
+    /// `reused`: bytes that an earlier checkpoint had written.
+    fn report(&self, end: SnapshotEnd, located: Result<Vec<Located>, String>, reused: u64) {
         let task = self.task.id();
         let SnapshotEnd { checkpoint, skeleton, committables, failure, mut metrics, since } = end;
         let located = failure.map_or(located, Err);
@@ -113,7 +123,7 @@ impl WriterSetup {
                 let snapshot = assemble(skeleton, located);
                 metrics.state_size = snapshot.size();
                 let snapshot = snapshot.encode();
-                metrics.checkpointed_size = written.max(metrics.state_size);
+                metrics.checkpointed_size = metrics.state_size.saturating_sub(reused);
                 metrics.asynchronous = since.elapsed();
                 let ack = CheckpointAcknowledgement { checkpoint, task, snapshot, committables, metrics };
                 WorkerEvent::CheckpointAcknowledged(Box::new(ack))
@@ -171,6 +181,10 @@ impl SnapshotWriter {
         let _ = self.orders.send(Order::Write(piece));
     }
 
+    pub(super) fn send_store(&self, piece: StorePiece) {
+        let _ = self.orders.send(Order::WriteStore(Box::new(piece)));
+    }
+
     pub(super) fn finish(self, end: SnapshotEnd) {
         let _ = self.orders.send(Order::Finish(Box::new(end)));
     }
@@ -197,11 +211,22 @@ enum Target {
     Failed(String),
 }
 
+impl Target {
+    fn given_up() -> Target {
+        Target::Failed("the checkpoint was given up before its state was written".to_owned())
+    }
+}
+
 impl Writing<'_> {
     fn run(&mut self, orders: &Receiver<Order>, before: Option<JoinHandle<()>>) {
         let (mut target, mut located) = (Target::Unknown, Vec::new());
+        // Begun when this task has no other file open any more: a worker can write so many files at a time.
+        let mut stores = Vec::new();
         for order in orders {
             match order {
+                Order::WriteStore(piece) => {
+                    stores.extend(self.write_store(&mut target, *piece, &mut located));
+                }
                 Order::Write(piece) => {
                     let length = piece.bytes.len();
                     if let Some(at) = self.write(&mut target, piece) {
@@ -211,12 +236,20 @@ impl Writing<'_> {
                 }
                 Order::Finish(end) => {
                     let wanted = end.failure.is_none();
-                    let finished = if wanted { finish(target) } else { Ok(0) };
+                    let mut finished = if wanted { finish(target) } else { Ok(()) };
+                    let mut reused = 0;
+                    for (trigger, piece) in stores.into_iter().filter(|_| wanted) {
+                        finished = finished.and_then(|()| {
+                            let (store, of_base) = self.upload(&trigger, piece)?;
+                            reused += of_base;
+                            located.push(store);
+                            Ok(())
+                        });
+                    }
                     if let Some(before) = before {
                         let _ = before.join();
                     }
-                    let written = *finished.as_ref().unwrap_or(&0);
-                    return self.setup.report(*end, finished.map(|_| located), written);
+                    return self.setup.report(*end, finished.map(|()| located), reused);
                 }
             }
         }
@@ -229,7 +262,7 @@ impl Writing<'_> {
         }
         match target {
             Target::Unknown | Target::Failed(_) => None,
-            Target::Inline => Some(Located { of: piece.of, location: Location::Inline(piece.bytes) }),
+            Target::Inline => Some(Located::Piece { of: piece.of, location: Location::Inline(piece.bytes) }),
             Target::File { file, uri, written } => match file.write(&piece.bytes) {
                 Ok(()) => {
                     let (offset, length) = (*written, piece.bytes.len() as u64);
@@ -238,7 +271,7 @@ impl Writing<'_> {
                     piece.bytes.clear();
                     // One that is not wanted is freed.
                     let _ = self.home.try_send(piece.bytes);
-                    Some(Located { of: piece.of, location: Location::File(slice) })
+                    Some(Located::Piece { of: piece.of, location: Location::File(slice) })
                 }
                 Err(error) => {
                     *target = Target::Failed(describe(&error));
@@ -248,10 +281,52 @@ impl Writing<'_> {
         }
     }
 
-    fn begin(&self) -> Target {
-        let Some(trigger) = self.setup.runtime.triggers().wait(self.checkpoint, || self.setup.task.is_over()) else {
-            return Target::Failed("the checkpoint was given up before its state was written".to_owned());
+    /// Writes the rows of a store, or gives it back, to be uploaded.
+    fn write_store(
+        &self,
+        target: &mut Target,
+        piece: StorePiece,
+        located: &mut Vec<Located>,
+    ) -> Option<(Arc<CheckpointTrigger>, StorePiece)> {
+        if matches!(target, Target::Failed(_)) {
+            return None;
+        }
+        let Some(trigger) = self.trigger() else {
+            *target = Target::given_up();
+            return None;
         };
+        if !trigger.kind.is_savepoint() && trigger.shared_directory.is_some() {
+            return Some((trigger, piece));
+        }
+        let StorePiece { operator, table, snapshot } = piece;
+        let read = snapshot.read(|group, rows, bytes| {
+            let of = PieceOf::Group { operator, table, group, rows };
+            located.extend(self.write(target, Piece { of, bytes }));
+        });
+        if let Err(error) = read {
+            *target = Target::Failed(error.to_string());
+        }
+        None
+    }
+
+    /// Where a store is after it was written, and how many bytes of it an earlier checkpoint had written.
+    fn upload(&self, trigger: &CheckpointTrigger, piece: StorePiece) -> Result<(Located, u64), String> {
+        let StorePiece { operator, table, snapshot } = piece;
+        let (checkpoint, rows) = (trigger.checkpoint, snapshot.rows.clone());
+        let directory = trigger.shared_directory.as_deref().unwrap_or_default();
+        let runtime = &self.setup.runtime;
+        let given_up = || runtime.triggers().is_over(checkpoint) || self.setup.task.is_over();
+        let UploadedStore { files, reused } =
+            snapshot.upload(checkpoint, trigger.base, directory, runtime.storage(), given_up)?;
+        Ok((Located::Store { operator, table, rows, files }, reused))
+    }
+
+    fn trigger(&self) -> Option<Arc<CheckpointTrigger>> {
+        self.setup.runtime.triggers().wait(self.checkpoint, || self.setup.task.is_over())
+    }
+
+    fn begin(&self) -> Target {
+        let Some(trigger) = self.trigger() else { return Target::given_up() };
         let Some(directory) = &trigger.directory else { return Target::Inline };
         let id = self.setup.task.id();
         // With the attempt: an earlier one that was given up may still be writing.
@@ -264,10 +339,10 @@ impl Writing<'_> {
     }
 }
 
-fn finish(target: Target) -> Result<u64, String> {
+fn finish(target: Target) -> Result<(), String> {
     match target {
-        Target::Unknown | Target::Inline => Ok(0),
-        Target::File { file, .. } => file.finish().map_err(|error| describe(&error)),
+        Target::Unknown | Target::Inline => Ok(()),
+        Target::File { file, .. } => file.finish().map(drop).map_err(|error| describe(&error)),
         Target::Failed(reason) => Err(reason),
     }
 }

@@ -25,6 +25,16 @@ pub(crate) trait Cells: Sync {
     fn has_expired(&self, cell: CellRef<'_>, deadline: EventTime) -> bool;
     /// Drops what has expired.
     fn expire(&self, cell: CellMut<'_>, deadline: EventTime);
+    /// Whether something has expired in what was encoded.
+    fn encoded_has_expired(
+        &self,
+        values: &[u8],
+        times: Option<&[u8]>,
+        now: EventTime,
+        deadline: EventTime,
+    ) -> Result<bool, DecodeError>;
+    /// Empties a cell.
+    fn clear(&self, cell: CellMut<'_>);
     /// About how many bytes of memory the cell has outside of itself; `None` if cells of this type never have any.
     fn heap_bytes(&self, cell: CellRef<'_>) -> Option<usize>;
 }
@@ -90,6 +100,20 @@ impl<C: Content> Cells for TypedCells<C> {
         if cell.as_mut().is_some_and(|content| !content.expire(deadline)) {
             *cell = None;
         }
+    }
+
+    fn encoded_has_expired(
+        &self,
+        values: &[u8],
+        times: Option<&[u8]>,
+        now: EventTime,
+        deadline: EventTime,
+    ) -> Result<bool, DecodeError> {
+        Ok(C::read(values, times, now)?.has_expired(deadline))
+    }
+
+    fn clear(&self, cell: CellMut<'_>) {
+        *cell.get::<C>() = None;
     }
 
     fn heap_bytes(&self, cell: CellRef<'_>) -> Option<usize> {

@@ -96,6 +96,14 @@ impl<K> KeyedStates<K> {
         self.ttl(column).update == TtlUpdate::OnReadAndWrite
     }
 
+    /// The current key's row has changed without having been asked for to change.
+    fn was_read(&self) {
+        if self.stored.is_some() {
+            self.used_by_reading.set(true);
+            self.check_empty.set(true);
+        }
+    }
+
     /// A timed value that can be seen; seeing may be using it.
     ///
     /// A snapshot under way may get the time of this use instead of the one before the barrier: values are exact, their lives may be
@@ -106,6 +114,7 @@ impl<K> KeyedStates<K> {
         }
         if self.updates_on_read(column) {
             timed.used.set(self.now());
+            self.was_read();
         }
         Some(&timed.value)
     }
@@ -175,7 +184,7 @@ impl<V: Record> ValueState<V> {
     /// Removes the current key's value and returns it.
     pub fn take(&self, states: &mut impl StateAccess) -> Option<V> {
         let states = states.keyed_mut();
-        states.check_empty = true;
+        states.check_empty.set(true);
         if self.timed {
             let hidden = states.hidden(self.column);
             let timed = states.cell_mut::<Timed<V>>(self.column).take()?;
@@ -199,6 +208,7 @@ impl<V: Record> ListState<V> {
         let hidden = states.hidden(self.column);
         if states.updates_on_read(self.column) {
             list.touch(hidden, states.now());
+            states.was_read();
         }
         list.live(hidden)
     }
@@ -221,7 +231,7 @@ impl<V: Record> ListState<V> {
     pub fn set(&self, states: &mut impl StateAccess, mut values: Vec<V>) {
         values.iter_mut().for_each(V::detach);
         let states = states.keyed_mut();
-        states.check_empty = true;
+        states.check_empty.set(true);
         if self.timed {
             let now = states.now();
             let mut list = TimedList::default();
@@ -236,7 +246,7 @@ impl<V: Record> ListState<V> {
     /// Removes the current key's list and returns it.
     pub fn take(&self, states: &mut impl StateAccess) -> Vec<V> {
         let states = states.keyed_mut();
-        states.check_empty = true;
+        states.check_empty.set(true);
         if self.timed {
             let hidden = states.hidden(self.column);
             let mut list = states.cell_mut::<TimedList<V>>(self.column).take().unwrap_or_default();
@@ -310,7 +320,7 @@ impl<K2: Record + Eq + Hash, V: Record> MapState<K2, V> {
     /// Removes `key` from the current key's map.
     pub fn remove(&self, states: &mut impl StateAccess, key: &K2) -> Option<V> {
         let states = states.keyed_mut();
-        states.check_empty = true;
+        states.check_empty.set(true);
         if !self.timed {
             let cell = states.cell_mut::<StateMap<K2, V>>(self.column);
             let removed = cell.as_mut()?.remove(key);
@@ -352,7 +362,7 @@ impl<K2: Record + Eq + Hash, V: Record> MapState<K2, V> {
     /// Removes the current key's map.
     pub fn clear(&self, states: &mut impl StateAccess) {
         let states = states.keyed_mut();
-        states.check_empty = true;
+        states.check_empty.set(true);
         if self.timed {
             *states.cell_mut::<TimedMap<K2, V>>(self.column) = None;
         } else {

@@ -1,6 +1,7 @@
 //! The states of all keys of one operator in one subtask.
 
 use std::borrow::Borrow;
+use std::cell::Cell;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use super::index::{NO_SLOT, Slot};
 use super::memory::Arena;
 use super::rows::RowLayout;
 use super::snapshot::TableRun;
+use super::stored::StoredRows;
 use super::table::GroupTable;
 use super::ttl::StateTtl;
 use crate::element::EventTime;
@@ -46,13 +48,17 @@ pub struct KeyedStates<K> {
     pub(super) declared: Declared,
     current: RowId,
     /// Whether the current key may have no state left when its record is done.
-    pub(super) check_empty: bool,
+    pub(super) check_empty: Cell<bool>,
+    /// Whether a state of the current key was used by reading it, which makes it live longer.
+    pub(super) used_by_reading: Cell<bool>,
+    /// The store of rows that are not in memory, if not all are.
+    pub(super) stored: Option<Box<StoredRows>>,
     pub(super) run: Option<TableRun>,
     /// Bytes of a row in a snapshot, going by the last group that was written.
     pub(super) row_bytes: usize,
     /// Processing time, as far as anything expires.
-    now: EventTime,
-    expires: bool,
+    pub(super) now: EventTime,
+    pub(super) expires: bool,
     /// Where to look next for what has expired.
     sweep: RowId,
     pub(super) metrics: StateMetrics,
@@ -92,7 +98,9 @@ impl<K> KeyedStates<K> {
             expires: declared.columns.iter().any(|column| column.ttl.is_some()),
             declared,
             current: NOWHERE,
-            check_empty: false,
+            check_empty: Cell::new(false),
+            used_by_reading: Cell::new(false),
+            stored: None,
             run: None,
             row_bytes: 0,
             now: EventTime::MIN,
@@ -102,13 +110,21 @@ impl<K> KeyedStates<K> {
     }
 
     /// Number of keys that have state.
+    ///
+    /// Where not all rows are in memory, this looks at all of those that are.
     pub fn len(&self) -> usize {
-        self.tables.iter().map(GroupTable::len).sum()
+        match &self.stored {
+            Some(stored) => stored.len(&self.tables, &self.declared.columns),
+            None => self.tables.iter().map(GroupTable::len).sum(),
+        }
     }
 
     /// Whether no key has state.
     pub fn is_empty(&self) -> bool {
-        self.tables.iter().all(|table| table.len() == 0)
+        match &self.stored {
+            Some(stored) => stored.len(&self.tables, &self.declared.columns) == 0,
+            None => self.tables.iter().all(|table| table.len() == 0),
+        }
     }
 
     pub(crate) fn current_key(&self) -> &K {
@@ -169,11 +185,21 @@ impl<K: Record> KeyedStates<K> {
     /// A cell of a row, to change.
     #[inline]
     pub(super) fn cell_mut_at<C: Content>(&mut self, column: u32, row: RowId) -> &mut Option<C> {
-        let table = &mut self.tables[row.table as usize];
-        if table.snapshot.is_some() {
-            table.preserve(&self.declared.columns, row.slot);
+        let KeyedStates { tables, declared, stored, check_empty, now, .. } = self;
+        let table = &mut tables[row.table as usize];
+        if table.is_watched() && table.before_change(&declared.columns, stored.as_deref_mut(), row, *now) {
+            check_empty.set(true);
         }
         table.rows.cell_mut(column, row.slot).get()
+    }
+
+    /// A row is about to change, in all of its cells perhaps.
+    pub(super) fn mark_changed(&mut self, row: RowId) {
+        let KeyedStates { tables, declared, stored, check_empty, now, .. } = self;
+        let table = &mut tables[row.table as usize];
+        if table.is_watched() && table.before_change(&declared.columns, stored.as_deref_mut(), row, *now) {
+            check_empty.set(true);
+        }
     }
 
     /// The current key's cell, to change.
@@ -184,7 +210,8 @@ impl<K: Record> KeyedStates<K> {
 
     /// About how many bytes of memory the states take.
     pub fn state_bytes(&self) -> u64 {
-        self.tables.iter().map(|table| table.bytes(&self.declared.columns) as u64).sum()
+        let tables: usize = self.tables.iter().map(|table| table.bytes(&self.declared.columns)).sum();
+        (tables + self.stored.as_ref().map_or(0, |stored| stored.bytes())) as u64
     }
 
     /// Shows among the task's metrics how much state there is, unless that was done a moment ago.
@@ -240,7 +267,9 @@ impl<K: Record + Eq + Hash> KeyedStates<K> {
         let Some(table) = self.tables.get_mut(number) else { misplaced() };
         let (slot, new) = table.enter(hash, key, &mut self.arena);
         self.current = RowId { table: number as u32, slot };
-        self.check_empty = new;
+        if new {
+            self.born();
+        }
     }
 
     pub(crate) fn enter_row(&mut self, row: RowId) {
@@ -251,13 +280,15 @@ impl<K: Record + Eq + Hash> KeyedStates<K> {
     #[inline]
     pub(crate) fn leave(&mut self) {
         let row = std::mem::replace(&mut self.current, NOWHERE);
-        if std::mem::take(&mut self.check_empty) {
+        if self.check_empty.take() {
             self.forget_if_empty(row);
         }
     }
 
     fn forget_if_empty(&mut self, row: RowId) {
-        if let Some(table) = self.tables.get_mut(row.table as usize)
+        if self.stored.is_some() {
+            self.left_stored(row);
+        } else if let Some(table) = self.tables.get_mut(row.table as usize)
             && table.is_empty_row(&self.declared.columns, row.slot)
         {
             table.remove(row.slot);
@@ -285,28 +316,31 @@ impl<K: Record + Eq + Hash> KeyedStates<K> {
             if row.slot >= self.tables[row.table as usize].rows.len() {
                 self.sweep = RowId { table: (row.table + 1) % self.tables.len() as u32, slot: 0 };
             } else {
-                self.expire_row(row);
+                if self.expire_row(row) {
+                    self.forget_if_empty(row);
+                }
                 self.sweep.slot += 1;
             }
         }
+        self.sweep_stored();
     }
 
-    fn expire_row(&mut self, row: RowId) {
-        let table = &mut self.tables[row.table as usize];
+    /// Drops what has expired of a row. Whether there was something.
+    pub(super) fn expire_row(&mut self, row: RowId) -> bool {
+        let KeyedStates { tables, declared, stored, now, .. } = self;
+        let table = &mut tables[row.table as usize];
         let mut changed = false;
-        for (number, column) in (0..).zip(&self.declared.columns) {
-            let deadline = column.deadline(self.now);
+        for (number, column) in (0..).zip(&declared.columns) {
+            let deadline = column.deadline(*now);
             if column.ttl.is_none() || !column.cells.has_expired(table.rows.row(row.slot).cell(number), deadline) {
                 continue;
             }
-            if table.snapshot.is_some() {
-                table.preserve(&self.declared.columns, row.slot);
+            if table.is_watched() {
+                table.before_change(&declared.columns, stored.as_deref_mut(), row, *now);
             }
             column.cells.expire(table.rows.cell_mut(number, row.slot), deadline);
             changed = true;
         }
-        if changed {
-            self.forget_if_empty(row);
-        }
+        changed
     }
 }

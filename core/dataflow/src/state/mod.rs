@@ -33,6 +33,7 @@ mod operator_lists;
 mod restore;
 mod rows;
 mod snapshot;
+mod stored;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -2,11 +2,13 @@
 
 use std::hash::Hash;
 
-use weir_checkpoint::{TableSnapshot, migration};
+use weir_checkpoint::{Column, TableSnapshot, migration};
 use weir_model::FailureKind;
 
 use super::declare::{Declared, DeclaredColumn};
 use super::keyed::{KeyedStates, RowId, TABLE};
+use super::stored::{StoreSetup, StoredRows, entry};
+use super::timers::TimerQueues;
 use crate::element::EventTime;
 use crate::failure::TaskError;
 use crate::metrics::StateMetrics;
@@ -15,7 +17,7 @@ use crate::record::{Decoder, Record};
 use crate::snapshot::{Conversion, RestoredRows, schema_of, unreadable};
 
 /// A declared state of which there is something to restore.
-struct RestoredColumn {
+pub(super) struct RestoredColumn {
     /// Where in rows the values are, and the times of use.
     values: usize,
     times: Option<usize>,
@@ -28,14 +30,45 @@ impl<K: Record + Eq + Hash> KeyedStates<K> {
     /// The states of an operator as they begin: empty, or as they were in the checkpoint that is restored.
     pub(crate) fn open(declared: Declared, context: &OperatorContext<'_>, now: EventTime) -> Result<Self, TaskError> {
         let groups = context.key_groups();
-        let mut states = KeyedStates::over(declared, groups, groups.range_of(context.task.subtask()));
+        let own = groups.range_of(context.task.subtask());
+        let mut states = KeyedStates::over(declared, groups, own.clone());
         states.set_time(now);
-        for table in context.restored_tables(TABLE) {
-            states.restore(&table, context.restored_rows(&table))?;
+        let mut tables = context.restored_tables(TABLE);
+        let (base, restored) = (context.task.working_folder(), context.task.restored());
+        if let Some(memory) = context.task.options().lsm_memory {
+            let taken_over = |table: &TableSnapshot| !table.files.is_empty() && states.has_layout_of(table);
+            let (taken, others) = tables.into_iter().partition(taken_over);
+            tables = others;
+            let id = context.task.id();
+            let name = format!("state-{}-{}-{}", id.vertex, id.subtask, context.node);
+            let pinned = TimerQueues::column_of(&states.declared);
+            let setup = StoreSetup { memory, base, name, tables: taken, restored };
+            states.keep_in(StoredRows::open(setup, own, pinned)?);
+        }
+        for table in &tables {
+            states.restore(table, context.restored_rows(table))?;
+            if let Some(restored) = restored.filter(|_| !table.files.is_empty()) {
+                let columns = states.restored_columns(table)?;
+                restored.read_sorted(table, base, |group, rows, bytes| {
+                    states.restore_rows(table, &columns, &RestoredRows { group, rows, bytes })
+                })?;
+            }
         }
         states.metrics = StateMetrics::new(context.task.shared().clone());
         states.measure_now(now);
         Ok(states)
+    }
+
+    /// Whether rows of the table are what rows of this operator are in a store.
+    fn has_layout_of(&self, table: &TableSnapshot) -> bool {
+        let key = schema_of::<K>();
+        let same = migration(&table.key, &key).is_ok_and(|migration| migration.is_identity());
+        let columns = self.declared.snapshot_columns();
+        let identity = |(written, own): (&Column, &Column)| {
+            (&written.name, written.kind) == (&own.name, own.kind)
+                && migration(&written.schema, &own.schema).is_ok_and(|migration| migration.is_identity())
+        };
+        same && columns.len() == table.columns.len() && table.columns.iter().zip(&columns).all(identity)
     }
 
     /// Adds the rows of a table.
@@ -49,7 +82,7 @@ impl<K: Record + Eq + Hash> KeyedStates<K> {
     }
 
     /// States to restore: those of the same name. What nobody declares any more is left behind.
-    fn restored_columns(&self, table: &TableSnapshot) -> Result<Vec<RestoredColumn>, TaskError> {
+    pub(super) fn restored_columns(&self, table: &TableSnapshot) -> Result<Vec<RestoredColumn>, TaskError> {
         let refused = |message: String| TaskError::failed(FailureKind::Job, message);
         let key = schema_of::<K>();
         if !migration(&table.key, &key).is_ok_and(|migration| migration.is_identity()) {
@@ -78,7 +111,7 @@ impl<K: Record + Eq + Hash> KeyedStates<K> {
         Ok(restored)
     }
 
-    fn restore_rows(
+    pub(super) fn restore_rows(
         &mut self,
         written: &TableSnapshot,
         columns: &[RestoredColumn],
@@ -98,7 +131,9 @@ impl<K: Record + Eq + Hash> KeyedStates<K> {
                 return Err(unreadable(format!("a key of group {group} among those of group {}", rows.group)));
             }
             self.enter(key);
-            let RowId { table, slot } = self.current();
+            let row = self.current();
+            self.mark_changed(row);
+            let RowId { table, slot } = row;
             for RestoredColumn { values, times, column, conversion } in columns {
                 let Some(values) = entries[*values] else { continue };
                 let times = times.and_then(|times| entries[times]);
@@ -126,10 +161,7 @@ fn read_row<'r>(
     let key = input.take(length as usize)?;
     entries.clear();
     for _ in 0..columns {
-        entries.push(match u32::decode(input)?.checked_sub(1) {
-            Some(length) => Some(input.take(length as usize)?),
-            None => None,
-        });
+        entries.push(entry(input)?);
     }
     Ok(key)
 }

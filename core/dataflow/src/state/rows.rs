@@ -211,6 +211,11 @@ impl<K> Rows<K> {
         self.len
     }
 
+    /// Bytes of memory a row takes.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.layout.row.size()
+    }
+
     /// Bytes of memory the slots take.
     pub(super) fn bytes(&self) -> usize {
         let rows: usize = (0..self.blocks.len()).map(|block| self.layout.rows_of(block)).sum();

@@ -1,9 +1,11 @@
 //! Snapshots of tables while they go on changing.
 
+use std::hash::Hash;
+
 use super::declare::DeclaredColumn;
 use super::index::Slot;
 use super::keyed::{KeyedStates, TABLE};
-use super::table::GroupTable;
+use super::table::{GroupTable, Watched};
 use crate::element::EventTime;
 use crate::record::Record;
 use crate::snapshot::{OperatorSnapshotter, TableId, schema_of};
@@ -11,7 +13,7 @@ use crate::snapshot::{OperatorSnapshotter, TableId, schema_of};
 /// A snapshot under way.
 pub(super) struct TableRun {
     /// The group whose rows are being written; those before are done.
-    group: usize,
+    pub(super) group: usize,
     /// The checkpoint it belongs to, and its table there.
     of: Option<(u64, TableId)>,
 }
@@ -91,8 +93,7 @@ impl GroupSnapshot {
 impl<K: Record> GroupTable<K> {
     /// Writes a row to the snapshot as it is, unless it is written.
     fn write_row(&mut self, columns: &[DeclaredColumn], slot: Slot) {
-        let GroupTable { rows, snapshot, .. } = self;
-        let Some(snapshot) = snapshot else { return };
+        let GroupTable { rows, watched: Watched::Snapshot(snapshot), .. } = self else { return };
         if !snapshot.mark(slot) {
             return;
         }
@@ -119,38 +120,45 @@ impl<K: Record> GroupTable<K> {
     }
 
     /// Before a row changes: it is written as it was at the barrier.
-    #[cold]
-    #[inline(never)]
     pub(super) fn preserve(&mut self, columns: &[DeclaredColumn], slot: Slot) {
         self.write_row(columns, slot);
     }
 
     /// Writes some more rows. The slots looked at, and whether that was all.
     fn write_rows(&mut self, columns: &[DeclaredColumn], slots: usize, bytes: usize) -> (usize, bool) {
-        let Some(snapshot) = &self.snapshot else { return (0, true) };
+        let Some(snapshot) = self.snapshot() else { return (0, true) };
         let (first, end, before) = (snapshot.next, snapshot.slots, snapshot.bytes.len());
         let mut slot = first;
         while slot < end && ((slot - first) as usize) < slots {
             self.write_row(columns, slot);
             slot += 1;
-            if self.snapshot.as_ref().is_some_and(|snapshot| snapshot.bytes.len() - before >= bytes) {
+            if self.snapshot().is_some_and(|snapshot| snapshot.bytes.len() - before >= bytes) {
                 break;
             }
         }
-        if let Some(snapshot) = &mut self.snapshot {
+        if let Some(snapshot) = self.snapshot() {
             snapshot.next = slot;
         }
         ((slot - first) as usize, slot == end)
     }
 }
 
-impl<K: Record> KeyedStates<K> {
+impl<K: Record + Eq + Hash> KeyedStates<K> {
     /// Begins a snapshot of everything as it is now.
     pub(super) fn begin(&mut self, now: EventTime, of: Option<(u64, TableId)>) {
+        if let Some(stored) = &mut self.stored {
+            stored.begin();
+            self.now = self.now.max(now);
+            self.run = Some(TableRun { group: 0, of });
+            return;
+        }
         for table in &mut self.tables {
             let slots = table.rows.len();
             let expected = table.len() * self.row_bytes;
-            table.snapshot = (table.len() > 0).then(|| Box::new(GroupSnapshot::new(slots, expected, now)));
+            table.watched = match table.len() {
+                0 => Watched::Nobody,
+                _ => Watched::Snapshot(Box::new(GroupSnapshot::new(slots, expected, now))),
+            };
         }
         self.run = Some(TableRun { group: 0, of });
     }
@@ -161,15 +169,15 @@ impl<K: Record> KeyedStates<K> {
         let Some(run) = run else { return false };
         while let Some(table) = tables.get_mut(run.group) {
             let expected = table.len() * *row_bytes;
-            if let Some(snapshot) = table.snapshot.as_mut().filter(|snapshot| snapshot.bytes.capacity() == 0) {
+            if let Some(snapshot) = table.snapshot().filter(|snapshot| snapshot.bytes.capacity() == 0) {
                 snapshot.expected = expected;
                 to.buffer().into_iter().for_each(|buffer| snapshot.use_buffer(buffer));
             }
-            let before = table.snapshot.as_ref().map_or(0, |snapshot| snapshot.bytes.len());
+            let before = table.snapshot().map_or(0, |snapshot| snapshot.bytes.len());
             let (looked_at, all) = table.write_rows(&declared.columns, slots, bytes);
-            let written = table.snapshot.as_ref().map_or(0, |snapshot| snapshot.bytes.len() - before);
+            let written = table.snapshot().map_or(0, |snapshot| snapshot.bytes.len() - before);
             if all {
-                if let Some(snapshot) = table.snapshot.take() {
+                if let Some(snapshot) = table.take_snapshot() {
                     *row_bytes = snapshot.bytes.len().div_ceil(snapshot.rows.max(1) as usize);
                     to.write(*first + run.group as u32, snapshot.rows, snapshot.bytes);
                 }
@@ -197,13 +205,23 @@ impl<K: Record> KeyedStates<K> {
     /// Hands over some more rows. Whether there may be more.
     pub(crate) fn snapshot_step(&mut self, snapshot: &mut OperatorSnapshotter<'_>) -> bool {
         let Some(TableRun { of: Some((_, table)), .. }) = self.run else { return false };
+        if self.stored.is_some() {
+            if self.step_stored(STEP_SLOTS) {
+                return true;
+            }
+            if let Some(rows) = self.finish_stored() {
+                snapshot.write_store(table, rows);
+            }
+            return false;
+        }
         self.step(STEP_SLOTS, STEP_BYTES, &mut Handover { snapshot, table })
     }
 
     /// Nothing more of this checkpoint is wanted, if it is under way.
     pub(crate) fn checkpoint_ended(&mut self, checkpoint: u64) {
         if self.run.as_ref().and_then(|run| run.of).is_some_and(|(of, _)| of == checkpoint) {
-            self.tables.iter_mut().for_each(|table| table.snapshot = None);
+            self.tables.iter_mut().for_each(|table| drop(table.take_snapshot()));
+            self.give_up_stored();
             self.run = None;
         }
     }

@@ -13,8 +13,16 @@ pub(super) struct GroupTable<K> {
     index: Index,
     pub(super) rows: Rows<K>,
     free: Vec<Slot>,
+    pub(super) watched: Watched,
+}
+
+/// Who has to know of a row before it changes.
+pub(super) enum Watched {
+    Nobody,
     /// The snapshot under way, until it has all rows of the group.
-    pub(super) snapshot: Option<Box<GroupSnapshot>>,
+    Snapshot(Box<GroupSnapshot>),
+    /// The store that the rows are in.
+    Store,
 }
 
 /// Slots looked at to estimate how much memory others take outside of their rows.
@@ -22,7 +30,7 @@ const SAMPLES: usize = 32;
 
 impl<K> GroupTable<K> {
     pub(super) fn new(layout: Arc<RowLayout>) -> Self {
-        GroupTable { index: Index::default(), rows: Rows::new(layout), free: Vec::new(), snapshot: None }
+        GroupTable { index: Index::default(), rows: Rows::new(layout), free: Vec::new(), watched: Watched::Nobody }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -49,8 +57,42 @@ impl<K> GroupTable<K> {
         (0..).zip(columns).all(|(number, column)| column.cells.is_empty(row.cell(number)))
     }
 
+    /// Whether somebody has to know of a row before it changes.
+    #[inline(always)]
+    pub(super) fn is_watched(&self) -> bool {
+        !matches!(self.watched, Watched::Nobody)
+    }
+
+    /// The snapshot under way.
+    pub(super) fn snapshot(&mut self) -> Option<&mut GroupSnapshot> {
+        match &mut self.watched {
+            Watched::Snapshot(snapshot) => Some(snapshot),
+            Watched::Nobody | Watched::Store => None,
+        }
+    }
+
+    /// The snapshot under way, which is then not under way any more.
+    pub(super) fn take_snapshot(&mut self) -> Option<Box<GroupSnapshot>> {
+        match std::mem::replace(&mut self.watched, Watched::Nobody) {
+            Watched::Snapshot(snapshot) => Some(snapshot),
+            other => {
+                self.watched = other;
+                None
+            }
+        }
+    }
+
     /// About how many bytes of memory it takes.
     pub(super) fn bytes(&self, columns: &[DeclaredColumn]) -> usize
+    where
+        K: Record,
+    {
+        let free = self.free.capacity() * size_of::<Slot>();
+        self.rows.bytes() + self.outside_bytes(columns) + self.index.bytes() + free
+    }
+
+    /// About how many bytes of memory its rows take outside of themselves.
+    pub(super) fn outside_bytes(&self, columns: &[DeclaredColumn]) -> usize
     where
         K: Record,
     {
@@ -62,8 +104,7 @@ impl<K> GroupTable<K> {
             let cells = (0..).zip(columns).filter_map(|(number, column)| column.cells.heap_bytes(row.cell(number)));
             key + cells.sum::<usize>()
         });
-        let outside = sampled.sum::<usize>() * slots / slots.div_ceil(stride).max(1);
-        self.rows.bytes() + outside + self.index.bytes() + self.free.capacity() * size_of::<Slot>()
+        sampled.sum::<usize>() * slots / slots.div_ceil(stride).max(1)
     }
 }
 
@@ -86,7 +127,7 @@ impl<K: Record + Eq> GroupTable<K> {
         let slot = self.free.pop().unwrap_or_else(|| self.rows.push(arena));
         *self.rows.key_mut(slot) = Some(key);
         self.index.insert(hash as Hash, slot);
-        if let Some(snapshot) = &mut self.snapshot {
+        if let Watched::Snapshot(snapshot) = &mut self.watched {
             snapshot.leave_out(slot);
         }
         slot

@@ -13,6 +13,7 @@ use super::content::Content;
 use super::declare::Declared;
 use super::keyed::{KeyedStates, RowId};
 use crate::element::EventTime;
+use crate::failure::TaskError;
 use crate::record::{DecodeError, Decoder, Record, Schema, SchemaBuilder, layout};
 
 /// Which clock a timer goes by.
@@ -140,14 +141,19 @@ const NAME: &str = "weir.timers";
 const SLACK: usize = 1024;
 
 impl TimerQueues {
+    /// The state that timers are kept in, if an operator has timers.
+    pub(super) fn column_of(declared: &Declared) -> Option<u32> {
+        declared.columns.iter().position(|column| column.name == NAME).map(|at| at as u32)
+    }
+
     /// Declares the state that timers are kept in.
     pub(crate) fn declare(declared: &mut Declared) -> TimerQueues {
         TimerQueues { column: declared.add::<KeyTimers>(NAME, StateKind::Internal, None), ..TimerQueues::default() }
     }
 
     /// Finds the timers of states that were restored.
-    pub(crate) fn restore<K: Record + Eq + Hash>(&mut self, states: &KeyedStates<K>) {
-        let rows = states.rows();
+    pub(crate) fn restore<K: Record + Eq + Hash>(&mut self, states: &mut KeyedStates<K>) -> Result<(), TaskError> {
+        let rows = states.rows_with(self.column)?;
         let cells = rows.iter().filter_map(|&row| Some((row, states.cell_at::<KeyTimers>(self.column, row)?)));
         let (mut event, mut processing) = (Vec::new(), Vec::new());
         for (row, timers) in cells {
@@ -158,6 +164,7 @@ impl TimerQueues {
         }
         self.live = [event.len(), processing.len()];
         (self.event, self.processing) = (event.into(), processing.into());
+        Ok(())
     }
 
     fn queue(&mut self, domain: TimeDomain) -> &mut Queue {
@@ -201,7 +208,7 @@ impl TimerQueues {
     pub(crate) fn delete<K: Record>(&mut self, states: &mut KeyedStates<K>, timer: Timer) {
         let row = states.current();
         if self.remove(states, row, timer) {
-            states.check_empty = true;
+            states.check_empty.set(true);
         }
     }
 
@@ -230,7 +237,7 @@ impl TimerQueues {
             let timer = Timer { time, domain };
             if self.remove(states, row, timer) {
                 states.enter_row(row);
-                states.check_empty = true;
+                states.check_empty.set(true);
                 return Some(timer);
             }
         }
