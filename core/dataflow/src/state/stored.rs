@@ -284,9 +284,12 @@ impl StoredRows {
         under_way: bool,
         now: EventTime,
     ) -> Result<(), LsmError> {
+        let wanted = self.surplus.min(EVICTED);
         let mut evicted = 0;
-        for _ in 0..PASSED {
-            if evicted == self.surplus.min(EVICTED) {
+        // Twice around: the first time may only take marks away.
+        let slots: usize = tables.iter().map(|table| table.rows.len() as usize + 1).sum();
+        for _ in 0..PASSED.min(2 * slots) {
+            if evicted == wanted {
                 break;
             }
             let row = self.hand;
@@ -318,7 +321,8 @@ impl StoredRows {
             table.remove(row.slot);
             evicted += 1;
         }
-        self.surplus -= evicted;
+        // Where hardly any row can go, the next attempt waits for the next look.
+        self.surplus = if evicted == wanted { self.surplus - evicted } else { 0 };
         Ok(())
     }
 
