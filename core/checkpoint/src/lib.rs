@@ -35,8 +35,8 @@ pub use migration::{Incompatible, Migration, migration};
 pub use options::{CheckpointMode, CheckpointOptions, Externalized};
 pub use schema::{Field, Schema, SchemaBuilder, Variant};
 pub use snapshot::{
-    Column, FileSlice, GroupSlice, IN_FLIGHT, ListSnapshot, Location, OperatorSnapshot, Redistribution, SortedFile, StateKind,
-    TableSnapshot, TaskSnapshot,
+    Column, FileSlice, GroupSlice, IN_FLIGHT, ListSnapshot, Location, OperatorSnapshot, Redistribution, SortedFile,
+    StateKind, TableSnapshot, TaskSnapshot,
 };
 pub use uri::METADATA_FILE;
 pub use view::{

@@ -16,8 +16,6 @@ pub use builder::{OperatorSnapshotter, SnapshotBuilder, TableId, schema_of};
 pub(crate) use checkpoints::{Progress, TaskCheckpoints, end_of_time, millis_now};
 pub use restore::RestoredRows;
 pub(crate) use restore::{Conversion, RestoredTask, in_flight_list, unreadable};
-pub(crate) use sorted::{
-    GROUP_BYTES, StoreFolder, StoreSnapshot, Uploads, put_store_key, store_failed, unique,
-};
+pub(crate) use sorted::{GROUP_BYTES, StoreFolder, StoreSnapshot, Uploads, put_store_key, store_failed, unique};
 pub(crate) use triggers::Triggers;
 pub(crate) use unaligned::Released;

@@ -5,7 +5,8 @@ use weir_model::{CheckpointKind, JobId, OperatorId};
 use super::*;
 use crate::{
     CheckpointMetadata, Column, Field, FileSlice, GroupSlice, ListSnapshot, Location, OperatorMetadata,
-    OperatorSnapshot, Redistribution, Schema, SortedFile, StateKind, SubtaskState, TableSnapshot, TaskSnapshot, Variant,
+    OperatorSnapshot, Redistribution, Schema, SortedFile, StateKind, SubtaskState, TableSnapshot, TaskSnapshot,
+    Variant,
 };
 
 const DIRECTORY: &str = "file:///savepoints/savepoint-abcdef-1";
@@ -64,11 +65,8 @@ fn any_tables() -> impl Strategy<Value = Vec<TableSnapshot>> {
     let column = ("[a-z]{1,3}", prop::sample::select(StateKind::ALL.to_vec()), any_schema())
         .prop_map(|(name, kind, schema)| Column { name, kind, schema });
     let place = prop_oneof![3 => any_location(), 1 => Just(Location::Sorted)];
-    let group = (any::<u32>(), any::<u64>(), place).prop_map(|(group, rows, location)| GroupSlice {
-        group,
-        rows,
-        location,
-    });
+    let group =
+        (any::<u32>(), any::<u64>(), place).prop_map(|(group, rows, location)| GroupSlice { group, rows, location });
     let file = (any_slice(), any::<u32>(), any::<u32>()).prop_map(|(slice, first_group, last_group)| SortedFile {
         slice,
         first_group,

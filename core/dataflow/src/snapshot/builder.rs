@@ -249,7 +249,14 @@ impl OperatorSnapshotter<'_> {
     pub fn begin_table(&mut self, name: &str, key: Schema, columns: Vec<Column>, max_parallelism: u32) -> TableId {
         let operator = self.builder.operator_index(self.node);
         let tables = &mut self.builder.skeleton.operators[operator].tables;
-        tables.push(TableSnapshot { name: name.to_owned(), key, columns, max_parallelism, groups: Vec::new(), files: Vec::new() });
+        tables.push(TableSnapshot {
+            name: name.to_owned(),
+            key,
+            columns,
+            max_parallelism,
+            groups: Vec::new(),
+            files: Vec::new(),
+        });
         TableId { operator, table: tables.len() - 1 }
     }
 

@@ -107,7 +107,9 @@ impl RestoredTask {
         let slice = match location {
             Location::Inline(bytes) => return Ok(bytes.clone()),
             Location::File(slice) => slice,
-            Location::Sorted => return Err(unreadable("state that has no files of its own is said to be in sorted files")),
+            Location::Sorted => {
+                return Err(unreadable("state that has no files of its own is said to be in sorted files"));
+            }
         };
         let bytes = self.storage.read(&slice.uri, slice.offset, slice.length).map_err(unreadable)?;
         if xxh3_64(&bytes) != slice.checksum {

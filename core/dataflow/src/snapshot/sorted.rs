@@ -277,7 +277,8 @@ impl RestoredTask {
                     path
                 }
             };
-            let group = |group: u32| u16::try_from(group).map_err(|_| unreadable(format!("there is no key group {group}")));
+            let group =
+                |group: u32| u16::try_from(group).map_err(|_| unreadable(format!("there is no key group {group}")));
             let key_groups = KeyGroups::new(group(*first_group)?, group(*last_group)?);
             files.push(RestoreFile { path, checksum: slice.checksum, key_groups });
         }

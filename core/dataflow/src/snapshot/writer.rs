@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use weir_checkpoint::{FileSlice, Location, SortedFile, TaskSnapshot};
 use weir_model::{
-    CheckpointAcknowledgement, CheckpointDecline, CheckpointTrigger, Committable, DeclineCause, OperatorId, SnapshotMetrics,
+    CheckpointAcknowledgement, CheckpointDecline, CheckpointTrigger, Committable, DeclineCause, OperatorId,
+    SnapshotMetrics,
 };
 use xxhash_rust::xxh3::xxh3_64;
 

@@ -385,10 +385,7 @@ impl<K: Record> GroupTable<K> {
 
 impl DeclaredColumn {
     /// What a row has of the column: the values and the times of use.
-    fn entries<'r>(
-        &self,
-        input: &mut Decoder<'r>,
-    ) -> Result<(Option<&'r [u8]>, Option<&'r [u8]>), DecodeError> {
+    fn entries<'r>(&self, input: &mut Decoder<'r>) -> Result<(Option<&'r [u8]>, Option<&'r [u8]>), DecodeError> {
         let values = entry(input)?;
         let times = if self.times.is_some() { entry(input)? } else { None };
         Ok((values, times))

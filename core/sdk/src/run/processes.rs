@@ -21,7 +21,8 @@ use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::WorkerEvent;
 use weir_model::{CheckpointTrigger, FailureKind, Placement, TaskFailure, TaskId};
 use weir_proto::roles::{
-    CORES_VARIABLE, WORKER_FOLDER_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_SOCKET_VARIABLE, WORKER_TOKEN_VARIABLE, token_to_hex,
+    CORES_VARIABLE, WORKER_FOLDER_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_SOCKET_VARIABLE, WORKER_TOKEN_VARIABLE,
+    token_to_hex,
 };
 use weir_proto::worker::{self as proto, to_driver, to_worker};
 use weir_proto::{FrameError, job_graph_hash, read_frame, write_frame};

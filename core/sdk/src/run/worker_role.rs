@@ -18,8 +18,8 @@ use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::{DriverLink, Worker, WorkerEvent, WorkerSpec};
 use weir_model::{ExecutionState, FailureKind, Placement, TaskFailure, TaskId};
 use weir_proto::roles::{
-    WORKER_BIND_HOST_VARIABLE, WORKER_FOLDER_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_SOCKET_VARIABLE, WORKER_STORAGE_VARIABLE,
-    WORKER_TOKEN_VARIABLE, token_from_hex,
+    WORKER_BIND_HOST_VARIABLE, WORKER_FOLDER_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_SOCKET_VARIABLE,
+    WORKER_STORAGE_VARIABLE, WORKER_TOKEN_VARIABLE, token_from_hex,
 };
 use weir_proto::worker::{self as proto, to_driver, to_worker};
 use weir_proto::{FrameError, job_graph_hash, read_frame, write_frame};

@@ -310,6 +310,57 @@ fn keyed_state_counts_each_record_once_whatever_fails() {
     assert_tallied(&output);
 }
 
+/// A tally whose rows are in files, but for those in use.
+fn tally_in_files(
+    output: &Path,
+    options: &BTreeMap<&str, String>,
+    on_number: impl Fn(u64) + Clone + Send + 'static,
+) -> weir::Result<()> {
+    let mut options = options.clone();
+    options.insert("state.backend.type", "lsm".to_owned());
+    options.insert("state.backend.lsm.memory.size", "1mb".to_owned());
+    tally(output, &options, on_number)
+}
+
+#[test]
+fn keyed_state_in_files_counts_each_record_once_whatever_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let (output, state) = (dir.path().join("out"), dir.path().join("states"));
+    go_on(&output, &state, tally_in_files, || fails(1100, 1));
+    assert_tallied(&output);
+    let shared = fs::read_dir(&state).unwrap().flat_map(|run| fs::read_dir(run.unwrap().path()).unwrap());
+    let shared: Vec<_> = shared.map(|job| job.unwrap().path().join("shared")).filter(|path| path.exists()).collect();
+    assert!(!shared.is_empty(), "no checkpoint has files that others may share");
+}
+
+#[test]
+fn a_job_that_restarts_by_itself_goes_on_with_the_files_of_its_last_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let (output, state) = (dir.path().join("out"), dir.path().join("state"));
+    let mut options = with_checkpoints(&state);
+    options.insert("restart-strategy.type", "fixed-delay".to_owned());
+    options.insert("restart-strategy.fixed-delay.attempts", "3".to_owned());
+    options.insert("restart-strategy.fixed-delay.delay", "1 ms".to_owned());
+    tally_in_files(&output, &options, fails(1100, 3)).unwrap();
+    assert_tallied(&output);
+    assert_eq!(checkpoints(&state), Vec::<PathBuf>::new(), "checkpoints of a job that has finished stay");
+}
+
+#[test]
+fn a_job_goes_on_with_its_state_elsewhere_than_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (output, state) = (dir.path().join("out"), dir.path().join("states"));
+    let runs = AtomicU32::new(0);
+    let by_turns = |output: &Path, options: &BTreeMap<&str, String>, on_number| {
+        if runs.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+            return tally_in_files(output, options, on_number);
+        }
+        tally(output, options, on_number)
+    };
+    go_on(&output, &state, by_turns, || fails(1100, 1));
+    assert_tallied(&output);
+}
+
 #[test]
 fn a_job_goes_on_from_a_checkpoint_of_one_that_failed() {
     let dir = tempfile::tempdir().unwrap();

@@ -205,7 +205,15 @@ const GROUPS: u32 = 16;
 fn reader<A: Record>() -> RowReader<u64, A> {
     let columns = columns::<A>();
     let (name, key) = (String::from("windows"), schema_of::<u64>());
-    RowReader::new(&TableSnapshot { name, key, columns, max_parallelism: GROUPS, groups: Vec::new(), files: Vec::new() }).unwrap()
+    RowReader::new(&TableSnapshot {
+        name,
+        key,
+        columns,
+        max_parallelism: GROUPS,
+        groups: Vec::new(),
+        files: Vec::new(),
+    })
+    .unwrap()
 }
 
 /// Key, beginning, end, pending, accumulator.

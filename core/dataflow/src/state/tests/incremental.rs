@@ -129,7 +129,10 @@ fn state_several_times_larger_than_its_memory_is_right_before_and_after_a_restor
     let mut job = Job::new();
     // 20 000 rows of more than 130 bytes, in no order, many of them more than once.
     for round in 0..3 {
-        job.set((0..20_000).map(|number: u64| number * 7919 % 20_000).filter(|key| key % (u64::from(round) + 1) == 0), round);
+        job.set(
+            (0..20_000).map(|number: u64| number * 7919 % 20_000).filter(|key| key % (u64::from(round) + 1) == 0),
+            round,
+        );
         let resident: u64 = job.states.tables.iter().map(|table| table.len() as u64).sum();
         assert!(resident < 4000, "{resident} rows in memory");
     }
@@ -195,7 +198,8 @@ fn working_files_go_with_the_state_and_its_snapshots() {
     let working = base.path().join("working");
     let (declared, name) = declared();
     let groups = KeyGroups::new(GROUPS, 1);
-    let setup = StoreSetup { memory: 1024, base: &working, name: "state-0-0-0".to_owned(), tables: Vec::new(), restored: None };
+    let setup =
+        StoreSetup { memory: 1024, base: &working, name: "state-0-0-0".to_owned(), tables: Vec::new(), restored: None };
     let mut states = KeyedStates::<u64>::over(declared, groups, groups.range_of(0));
     states.keep_in(StoredRows::open(setup, groups.range_of(0), None).unwrap());
     states.enter(1);
