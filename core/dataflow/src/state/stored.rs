@@ -336,7 +336,7 @@ impl StoredRows {
         now: EventTime,
     ) {
         self.squeezes += 1;
-        if self.squeezes % 3 == 0 {
+        if self.squeezes.is_multiple_of(3) {
             for _ in 0..3 {
                 self.surplus = EVICTED;
                 self.evict(tables, columns, under_way, now).unwrap();
@@ -385,15 +385,18 @@ impl<K: Record> GroupTable<K> {
 
 impl DeclaredColumn {
     /// What a row has of the column: the values and the times of use.
-    fn entries<'r>(&self, input: &mut Decoder<'r>) -> Result<(Option<&'r [u8]>, Option<&'r [u8]>), DecodeError> {
+    fn entries<'r>(&self, input: &mut Decoder<'r>) -> Result<(Entry<'r>, Entry<'r>), DecodeError> {
         let values = entry(input)?;
         let times = if self.times.is_some() { entry(input)? } else { None };
         Ok((values, times))
     }
 }
 
+/// The bytes of a value, if there is one.
+type Entry<'r> = Option<&'r [u8]>;
+
 /// Reads a value behind its length plus one.
-pub(super) fn entry<'r>(input: &mut Decoder<'r>) -> Result<Option<&'r [u8]>, DecodeError> {
+pub(super) fn entry<'r>(input: &mut Decoder<'r>) -> Result<Entry<'r>, DecodeError> {
     match u32::decode(input)?.checked_sub(1) {
         Some(length) => input.take(length as usize).map(Some),
         None => Ok(None),
@@ -459,7 +462,7 @@ impl<K: Record + Eq + Hash> KeyedStates<K> {
         let now = self.now;
         let KeyedStates { stored: Some(stored), declared, .. } = self else { return };
         stored.sweeps += 1;
-        if stored.sweeps % SWEEP_EVERY != 0 {
+        if !stored.sweeps.is_multiple_of(SWEEP_EVERY) {
             return;
         }
         let expired = |row: &[u8]| {
