@@ -222,8 +222,18 @@ impl Worker {
         let restored = restore.into_iter().map(restored).collect();
         let (coordinator, triggers) = (Coordinator { link }, Triggers::default());
         let async_runtime = AsyncRuntime::default();
-        let runtime =
-            WorkerRuntime { plan, fabric, coordinator, run_id, attempt, storage, folder, restored, triggers, async_runtime };
+        let runtime = WorkerRuntime {
+            plan,
+            fabric,
+            coordinator,
+            run_id,
+            attempt,
+            storage,
+            folder,
+            restored,
+            triggers,
+            async_runtime,
+        };
         let runtime = Arc::new(runtime);
         let worker = Worker { runtime, network, threads: Mutex::default() };
         worker.spawn_tasks();

@@ -1,4 +1,4 @@
-//! Keyed state in memory.
+//! Keyed state: in memory, or in files with the rows in use in memory (`stored`).
 //!
 //! The keys of a subtask lie in a table per key group, the unit in which state is written and given to other subtasks. A record's key is
 //! hashed and looked up once and becomes a slot of its group's table; every state of the operator is a column indexed by slot. An
