@@ -194,6 +194,7 @@ impl OperatorDeclaration {
             columns: table.columns.clone(),
             max_parallelism: vertex.max_parallelism,
             groups: Vec::new(),
+            files: Vec::new(),
         });
         let lists = self.lists.iter().map(|list| ListSnapshot {
             name: list.name.clone(),
