@@ -410,6 +410,10 @@ impl<T: Record> Gate<T> {
                         self.follow_up = Some(self.state.advance());
                         return Ok(GateEvent::Action(GateAction::Aligned(barrier)));
                     }
+                    action @ GateAction::Watermark(_) if !matches!(control, Control::Watermark(_)) => {
+                        self.follow_up = Some(self.state.advance());
+                        return Ok(GateEvent::Action(action));
+                    }
                     action => return Ok(GateEvent::Action(action)),
                 },
             }

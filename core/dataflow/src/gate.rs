@@ -101,16 +101,22 @@ impl GateState {
         self.advance()
     }
 
-    /// Recomputes watermark and idleness; they cannot both change visibly by one element, and the watermark goes first.
-    /// To be asked again after [`GateAction::Aligned`]: an end can complete an alignment and free the watermark at once.
+    /// How far any channel has come: that is what holds where none holds the others back any more. A channel at the end of all time
+    /// says nothing about others.
+    fn furthest(&self) -> Option<EventTime> {
+        self.channels.iter().map(|c| c.watermark).filter(|time| *time < EventTime::MAX).max()
+    }
+
+    /// Recomputes watermark and idleness; if both change, the watermark goes first. To be asked again after [`GateAction::Aligned`]: an
+    /// end can complete an alignment and free the watermark at once; and after a watermark that came of idleness or an end.
     pub fn advance(&mut self) -> GateAction {
         let active = self.channels.iter().filter(|c| !c.idle && !c.ended);
         let minimum = active.map(|c| c.watermark).min();
         let all_idle = minimum.is_none() && self.open > 0;
-        match minimum {
+        match if all_idle { self.furthest() } else { minimum } {
             Some(time) if time > self.watermark => {
                 self.watermark = time;
-                self.idle = false;
+                self.idle &= all_idle;
                 GateAction::Watermark(time)
             }
             _ if all_idle != self.idle => {
@@ -242,6 +248,22 @@ mod tests {
             &[(0, Idle(true)), (1, Idle(true)), (1, Idle(false))],
             &[GateAction::Idle(true), GateAction::Idle(false)],
         );
+    }
+
+    #[test]
+    fn when_the_last_channel_falls_idle_time_has_come_as_far_as_any_of_them() {
+        use Control::*;
+        let mut gate = GateState::new(3);
+        gate.on_control(0, Watermark(100));
+        gate.on_control(1, Watermark(5));
+        assert_eq!(gate.on_control(2, Watermark(7)), GateAction::Watermark(5));
+        assert_eq!(gate.on_control(0, End), GateAction::None);
+        assert_eq!(gate.on_control(1, Idle(true)), GateAction::Watermark(7));
+        assert_eq!(gate.advance(), GateAction::None);
+        assert_eq!(gate.on_control(2, Idle(true)), GateAction::Watermark(100));
+        assert_eq!(gate.advance(), GateAction::Idle(true));
+        assert_eq!(gate.on_control(1, Watermark(50)), GateAction::Idle(false));
+        assert_eq!(gate.on_control(1, Watermark(120)), GateAction::Watermark(120));
     }
 
     #[test]

@@ -775,6 +775,11 @@ where
                 self.blocked[input] = wait;
                 self.processed = processed;
             }
+            watermark @ GateAction::Watermark(_) if !matches!(control, Control::Watermark(_)) => {
+                self.settle(watermark);
+                let action = self.both.advance();
+                self.settle(action);
+            }
             other => self.settle(other),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::{ProcessContext, SideOutputs, WithSideOutputs};
 use crate::declaration::OperatorState;
@@ -115,8 +116,10 @@ impl<K: Record> Timers<'_, K> {
     }
 }
 
-/// Timers that fire between two looks at whether the task is cancelled.
-const FIRINGS: u32 = 256;
+/// Timers that fire between two looks at whether the task is cancelled, and at how long it has taken.
+const FIRINGS: u32 = 64;
+/// How long timers of processing time fire at a stretch: barriers, records and letters wait meanwhile.
+const SLICE: Duration = Duration::from_millis(2);
 
 /// What the operators of keyed functions have in common.
 impl<K: Record + Eq + Hash, Out> KeyedContext<K, Out> {
@@ -187,6 +190,7 @@ impl<K: Record + Eq + Hash, Out> KeyedContext<K, Out> {
         mut on_timer: impl FnMut(Timer, &mut Self),
     ) {
         let mut until_look = FIRINGS;
+        let began = Instant::now();
         while let Some(timer) = self.timers.next_due(&mut self.states, domain, now) {
             on_timer(timer, self);
             self.states.leave();
@@ -197,6 +201,9 @@ impl<K: Record + Eq + Hash, Out> KeyedContext<K, Out> {
                 // Timers that make new ones may go on for ever.
                 let canceled = self.task.as_ref().map_or(Ok(()), |task| task.check_canceled());
                 canceled.unwrap_or_else(|error| raise(error));
+                if domain == TimeDomain::Processing && began.elapsed() >= SLICE {
+                    return;
+                }
             }
         }
     }
@@ -213,7 +220,7 @@ impl<K: Record + Eq + Hash, Out> KeyedContext<K, Out> {
         self.fire(TimeDomain::Event, watermark, out, on_timer);
     }
 
-    /// Processing time advanced. When the next timer is due.
+    /// Processing time advanced. When the next timer is due: at `now` or before if many are, so that others have a turn.
     pub(super) fn tick<C: Collector<Out>>(
         &mut self,
         now: EventTime,

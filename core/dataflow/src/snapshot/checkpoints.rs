@@ -51,6 +51,8 @@ pub(crate) struct TaskCheckpoints {
 
 /// How long the writer is given to catch up while there is nothing else to do.
 const WRITER_PAUSE: Duration = Duration::from_millis(1);
+/// A timer that is due later is looked at again after so long, because the clock may be set meanwhile.
+const CLOCK_SET: Duration = Duration::from_secs(1);
 /// How long rows are handed over at a stretch.
 const SLICE: Duration = Duration::from_micros(500);
 
@@ -242,15 +244,15 @@ impl TaskCheckpoints {
         }
     }
 
-    /// Fires the timers of processing time that are due, if the clock has moved on. Returns how long until the next one.
+    /// Fires timers of processing time that are due, if the clock has moved on or there are more. Returns when to look again.
     pub(crate) fn timers<T>(&mut self, stage: &mut impl Stage<T>) -> Option<Duration> {
         let now = millis_now();
-        if now != self.processing_time {
+        if now != self.processing_time || self.next_timer <= now {
             self.processing_time = now;
             self.next_timer = stage.processing_time(now);
         }
-        (self.next_timer != EventTime::MAX)
-            .then(|| Duration::from_millis(self.next_timer.saturating_sub(now).max(0) as u64))
+        let wait = || Duration::from_millis(self.next_timer.saturating_sub(now).max(0) as u64);
+        (self.next_timer != EventTime::MAX).then(|| wait().min(CLOCK_SET))
     }
 
     /// There is nothing to read: hands rows over, fires timers, or waits until something happens, at most `timeout`.

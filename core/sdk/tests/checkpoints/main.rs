@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod rescaled;
+mod timers;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,11 +27,22 @@ const END: u64 = 4000;
 /// Numbers in a split.
 const SPLIT: u64 = 500;
 
-/// The numbers below [`END`], in splits. A reader goes on to its next split only when more of the job's output is visible, so
-/// there are as many checkpoints as the job takes.
+/// The numbers below [`END`], in splits. A reader goes on to its next split only when the job has come further, so that there are
+/// as many checkpoints as the job takes.
 #[derive(Clone)]
 struct Numbers {
-    output: PathBuf,
+    /// A folder of the job's, and what can be seen there of how far it has come.
+    folder: PathBuf,
+    progress: fn(&Path) -> u64,
+    /// Numbers in a split.
+    split: u64,
+}
+
+impl Numbers {
+    /// Looks for visible files.
+    fn watching_output(output: &Path) -> Self {
+        Numbers { folder: output.to_owned(), progress: |output| files(output).len() as u64, split: SPLIT }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Record)]
@@ -41,10 +54,10 @@ struct Range {
 struct Ranges(Vec<Range>);
 
 struct RangeReader {
-    output: PathBuf,
+    numbers: Numbers,
     split: Option<Range>,
-    /// Visible files when the last split was done.
-    seen: usize,
+    /// How far the job had come when the last split was done.
+    seen: u64,
     waits: bool,
 }
 
@@ -63,14 +76,15 @@ impl Source for Numbers {
     }
 
     fn create_enumerator(&self, context: &EnumeratorContext) -> Result<Ranges, SourceError> {
-        let all = || (0..END / SPLIT).rev().map(|n| Range { next: n * SPLIT, end: (n + 1) * SPLIT }).collect();
+        let all =
+            || (0..END / self.split).rev().map(|n| Range { next: n * self.split, end: (n + 1) * self.split }).collect();
         let Some(state) = &context.restored else { return Ok(Ranges(all())) };
         let mut input = weir::record::Decoder::new(state);
         Record::decode(&mut input).map(Ranges).map_err(SourceError::new)
     }
 
     fn create_reader(&self, _context: &ReaderContext) -> Result<RangeReader, SourceError> {
-        Ok(RangeReader { output: self.output.clone(), split: None, seen: 0, waits: false })
+        Ok(RangeReader { numbers: self.clone(), split: None, seen: 0, waits: false })
     }
 }
 
@@ -103,8 +117,9 @@ impl SourceReader for RangeReader {
     }
 
     fn poll<C: Collector<u64>>(&mut self, out: &mut C) -> Result<ReaderStatus, SourceError> {
+        let progress = || (self.numbers.progress)(&self.numbers.folder);
         let Some(split) = &mut self.split else { return Ok(ReaderStatus::NeedSplit) };
-        if self.waits && files(&self.output).len() == self.seen {
+        if self.waits && progress() == self.seen {
             return Ok(ReaderStatus::Wait(Some(Duration::from_millis(1))));
         }
         self.waits = false;
@@ -113,7 +128,7 @@ impl SourceReader for RangeReader {
         split.next = to;
         // Waits with one number to go, so that there is something to restore.
         if split.end - to <= 7 && to < split.end {
-            (self.waits, self.seen) = (true, files(&self.output).len());
+            (self.waits, self.seen) = (true, progress());
         }
         if to == split.end {
             self.split = None;
@@ -133,13 +148,18 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     entries.filter(|path| !hidden(path)).collect()
 }
 
+/// All visible lines, sorted.
+fn lines(directory: &Path) -> Vec<String> {
+    let text = |path: PathBuf| fs::read_to_string(path).unwrap();
+    let lines = |path| text(path).lines().map(str::to_owned).collect::<Vec<_>>();
+    let mut lines: Vec<String> = files(directory).into_iter().flat_map(lines).collect();
+    lines.sort_unstable();
+    lines
+}
+
 /// All visible numbers, sorted.
 fn numbers(directory: &Path) -> Vec<u64> {
-    let text = |path: PathBuf| fs::read_to_string(path).unwrap();
-    let mut numbers: Vec<u64> = files(directory)
-        .into_iter()
-        .flat_map(|path| text(path).lines().map(|line| line.parse().unwrap()).collect::<Vec<_>>())
-        .collect();
+    let mut numbers: Vec<u64> = lines(directory).iter().map(|line| line.parse().unwrap()).collect();
     numbers.sort_unstable();
     numbers
 }
@@ -164,7 +184,7 @@ fn copy(
     weir::run::in_process("copy", |env| {
         env.set_parallelism(2);
         set(env, options);
-        env.source(Numbers { output: output.to_owned() })
+        env.source(Numbers::watching_output(output))
             .uid("numbers")
             .rebalance()
             .map(move |number| {
@@ -212,7 +232,7 @@ fn tally(
     weir::run::in_process("tally", |env| {
         env.set_parallelism(2);
         set(env, options);
-        env.source(Numbers { output: output.to_owned() })
+        env.source(Numbers::watching_output(output))
             .uid("numbers")
             .map(move |number| {
                 on_number(number);
@@ -229,15 +249,10 @@ fn tally(
 
 /// Each record of each key has its number, and no number is there twice.
 fn assert_tallied(directory: &Path) {
-    let text = |path: PathBuf| fs::read_to_string(path).unwrap();
-    let mut found: Vec<String> = files(directory)
-        .into_iter()
-        .flat_map(|path| text(path).lines().map(str::to_owned).collect::<Vec<_>>())
-        .collect();
+    let found = lines(directory);
     let of_key = |key| (0..END).filter(move |number| number % KEYS == key).count();
     let mut expect: Vec<String> =
         (0..KEYS).flat_map(|key| (1..=of_key(key)).map(move |count| format!("{key} {count}"))).collect();
-    found.sort_unstable();
     expect.sort_unstable();
     assert!(found == expect, "{} lines of {}", found.len(), expect.len());
 }

@@ -34,7 +34,7 @@ fn asking(
     weir::run::in_process("asking", |env| {
         env.set_parallelism(parallelism);
         set(env, options);
-        env.source(Numbers { output: output.to_owned() })
+        env.source(Numbers::watching_output(output))
             .uid("numbers")
             .rebalance()
             .async_map(order, move |number| {
@@ -179,7 +179,7 @@ fn lists_of_functions_without_keys_are_dealt_out_or_given_to_all_subtasks() {
         weir::run::in_process("tens", |env| {
             env.set_parallelism(parallelism);
             set(env, options);
-            let numbers = env.source(Numbers { output: dir.path().to_owned() }).uid("numbers").rebalance();
+            let numbers = env.source(Numbers::watching_output(dir.path())).uid("numbers").rebalance();
             numbers.process(Tens::new(on_number)).uid("tens").sink(FileSink::text(dir.path())).uid("files");
             Ok(())
         })
@@ -194,7 +194,7 @@ fn functions_over_two_streams_have_lists_as_well() {
         weir::run::in_process("tens", |env| {
             env.set_parallelism(parallelism);
             set(env, options);
-            let numbers = env.source(Numbers { output: dir.path().to_owned() }).uid("numbers");
+            let numbers = env.source(Numbers::watching_output(dir.path())).uid("numbers");
             let others = env.from_collection([1u64, 2, 3]).uid("others");
             let tens = numbers.connect(others).process(Tens::new(on_number)).uid("tens");
             tens.sink(FileSink::text(dir.path())).uid("files");

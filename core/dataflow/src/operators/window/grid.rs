@@ -26,8 +26,16 @@ struct Kept<A> {
 impl<K: Record, A: Record> Held<K> for Kept<A> {
     type Of = TimeWindow;
 
-    fn rows(&self, key: &K, of: TimeWindow, snapshot: &mut Handover<K>) {
+    fn rows(
+        &self,
+        key: &K,
+        of: TimeWindow,
+        _from: EventTime,
+        snapshot: &mut Handover<K>,
+        _more: impl FnMut(&Handover<K>) -> bool,
+    ) -> Option<EventTime> {
         snapshot.row(key, (of.start, of.end), self.pending, &self.accumulator);
+        None
     }
 }
 

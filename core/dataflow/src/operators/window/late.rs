@@ -7,7 +7,7 @@ use super::{TimeOf, WindowLogic, WindowOptions};
 use crate::declaration::OperatorState;
 use crate::element::EventTime;
 use crate::failure::TaskError;
-use crate::operator::{Collector, Operator, OperatorContext};
+use crate::operator::{Collector, Flush, Operator, OperatorContext};
 use crate::operators::KeyOf;
 use crate::process::{OutputTag, SideOutputs, WithSideOutputs};
 use crate::record::Record;
@@ -88,7 +88,7 @@ where
     fn process<C: Collector<L::Out>>(&mut self, record: In, out: &mut C) {
         let key = (self.key_of)(&record);
         let time = match &mut self.clock {
-            Some(clock) => clock.now(),
+            Some(clock) => clock.now(&mut self.table),
             None => self.time_of.time(&record),
         };
         if self.table.is_late(&key, time) {
@@ -107,11 +107,17 @@ where
 
     fn processing_time<C: Collector<L::Out>>(&mut self, now: EventTime, out: &mut C) -> EventTime {
         let Some(clock) = &mut self.clock else { return EventTime::MAX };
-        let now = clock.set(now);
+        let now = clock.set(now, &mut self.table);
         self.table.advance(now.saturating_sub(1), out);
         match self.table.next_end(now) {
             EventTime::MAX => EventTime::MAX,
             last => last.saturating_add(1),
+        }
+    }
+
+    fn flush<C: Collector<L::Out>>(&mut self, _why: Flush, _out: &mut C) {
+        if let Some(clock) = &mut self.clock {
+            clock.pause();
         }
     }
 

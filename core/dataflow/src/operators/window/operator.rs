@@ -139,6 +139,20 @@ where
         }
     }
 
+    /// The latest time that has passed, also before a restore; only of use where windows go by the clock.
+    fn latest(&self) -> EventTime {
+        self.passed.latest()
+    }
+
+    /// Time, which is the clock's, goes on from `to`, before what has passed. Windows that have fired may fire once more.
+    #[cold]
+    fn go_back(&mut self, to: EventTime) {
+        self.passed = Passed::at(to);
+        if let Windows::Sliding(windows) = &mut self.windows {
+            windows.begin_anew();
+        }
+    }
+
     pub(super) fn declare(state: &mut OperatorState) {
         state::declare::<K, L::Accumulator>(state);
     }
@@ -197,28 +211,71 @@ where
     }
 }
 
-/// The clock, looked at once in a while.
-#[derive(Debug, Clone, Default)]
+/// The clock, looked at once in a while. It may be set: what goes back by less than [`TOLERATED`](Self::TOLERATED) is time that
+/// stands still, what goes back further begins anew.
+#[derive(Debug, Clone)]
 pub(super) struct Clock {
     now: EventTime,
     /// Records until it is looked at again.
     looks_in: u32,
+    look: fn() -> EventTime,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock::of(millis_now)
+    }
 }
 
 impl Clock {
-    pub(super) fn now(&mut self) -> EventTime {
+    /// Milliseconds for which time may stand still.
+    const TOLERATED: i64 = 1000;
+
+    pub(super) fn of(look: fn() -> EventTime) -> Self {
+        Clock { now: EventTime::MIN, looks_in: 0, look }
+    }
+
+    /// The time of a record of windows.
+    #[inline(always)]
+    pub(super) fn now<In, K, L>(&mut self, table: &mut WindowTable<In, K, L>) -> EventTime
+    where
+        K: Record + Clone + Eq + Hash,
+        L: WindowLogic<K, In>,
+    {
         if self.looks_in == 0 {
-            self.now = self.now.max(millis_now());
+            self.turn((self.look)(), table);
             self.looks_in = 64;
         }
         self.looks_in -= 1;
         self.now
     }
 
-    pub(super) fn set(&mut self, now: EventTime) -> EventTime {
-        self.now = self.now.max(now);
+    /// It is `now`. The time for windows.
+    pub(super) fn set<In, K, L>(&mut self, now: EventTime, table: &mut WindowTable<In, K, L>) -> EventTime
+    where
+        K: Record + Clone + Eq + Hash,
+        L: WindowLogic<K, In>,
+    {
+        self.turn(now, table);
         self.looks_in = 0;
         self.now
+    }
+
+    fn turn<In, K, L>(&mut self, now: EventTime, table: &mut WindowTable<In, K, L>)
+    where
+        K: Record + Clone + Eq + Hash,
+        L: WindowLogic<K, In>,
+    {
+        if now < self.now.saturating_sub(Self::TOLERATED) || now < table.latest().saturating_sub(Self::TOLERATED) {
+            table.go_back(now.saturating_sub(1));
+            self.now = now;
+        }
+        self.now = self.now.max(now);
+    }
+
+    /// There may be a long pause until the next record.
+    pub(super) fn pause(&mut self) {
+        self.looks_in = 0;
     }
 }
 
@@ -238,6 +295,12 @@ where
     pub fn new(logic: L, options: WindowOptions, processing: bool) -> Self {
         WindowOperator { table: WindowTable::new(logic, options), clock: processing.then(Clock::default) }
     }
+
+    /// With another clock.
+    #[cfg(test)]
+    pub(super) fn with_clock(logic: L, options: WindowOptions, look: fn() -> EventTime) -> Self {
+        WindowOperator { table: WindowTable::new(logic, options), clock: Some(Clock::of(look)) }
+    }
 }
 
 impl<In, K, L> Clone for WindowOperator<In, K, L>
@@ -246,7 +309,10 @@ where
     L: WindowLogic<K, In>,
 {
     fn clone(&self) -> Self {
-        WindowOperator::new(self.table.logic.clone(), self.table.options, self.clock.is_some())
+        WindowOperator {
+            table: WindowTable::new(self.table.logic.clone(), self.table.options),
+            clock: self.clock.clone(),
+        }
     }
 }
 
@@ -269,7 +335,7 @@ where
     #[inline(always)]
     fn process<C: Collector<L::Out>>(&mut self, part: (K, EventTime, L::Accumulator), out: &mut C) {
         let (key, time, part) = part;
-        let time = self.clock.as_mut().map_or(time, Clock::now);
+        let time = self.clock.as_mut().map_or(time, |clock| clock.now(&mut self.table));
         self.table.add(key, time, part, out);
     }
 
@@ -282,7 +348,7 @@ where
     fn processing_time<C: Collector<L::Out>>(&mut self, now: EventTime, out: &mut C) -> EventTime {
         let Some(clock) = &mut self.clock else { return EventTime::MAX };
         // A window is over when its last millisecond is, not when it begins.
-        let now = clock.set(now);
+        let now = clock.set(now, &mut self.table);
         self.table.advance(now.saturating_sub(1), out);
         match self.table.next_end(now) {
             EventTime::MAX => EventTime::MAX,
@@ -292,8 +358,7 @@ where
 
     fn flush<C: Collector<L::Out>>(&mut self, _why: Flush, _out: &mut C) {
         if let Some(clock) = &mut self.clock {
-            // There may be a long pause until the next record.
-            clock.looks_in = 0;
+            clock.pause();
         }
     }
 

@@ -31,10 +31,22 @@ impl<K: Record, A: Record> Held<K> for Queue<A> {
     /// The length of a pane.
     type Of = i64;
 
-    fn rows(&self, key: &K, size: i64, snapshot: &mut Handover<K>) {
-        for (pane, own) in &self.panes {
+    fn rows(
+        &self,
+        key: &K,
+        size: i64,
+        from: EventTime,
+        snapshot: &mut Handover<K>,
+        mut more: impl FnMut(&Handover<K>) -> bool,
+    ) -> Option<EventTime> {
+        let first = self.panes.partition_point(|(pane, _)| *pane < from);
+        for (pane, own) in self.panes.range(first..) {
+            if *pane > from && !more(snapshot) {
+                return Some(*pane);
+            }
             snapshot.row(key, (*pane, pane.saturating_add(size)), 0, own);
         }
+        None
     }
 }
 
@@ -233,6 +245,14 @@ impl<A: Record + Clone> Queue<A> {
             self.left -= 1;
             self.reached -= 1;
         }
+    }
+
+    /// Nothing has been reached. The first pane.
+    pub(super) fn begin_anew(&mut self) -> Option<EventTime> {
+        self.front.clear();
+        self.back = None;
+        (self.left, self.reached) = (0, 0);
+        self.waiting()
     }
 
     /// Gives the fold of what is in the window to `emit`.

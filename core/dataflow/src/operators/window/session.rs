@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hash;
+use std::ops::Bound;
 
 use hashbrown::DefaultHashBuilder;
 
@@ -29,10 +30,21 @@ type Sessions<A> = BTreeMap<EventTime, Session<A>>;
 impl<K: Record, A: Record> Held<K> for Sessions<A> {
     type Of = ();
 
-    fn rows(&self, key: &K, (): (), snapshot: &mut Handover<K>) {
-        for (&start, session) in self {
+    fn rows(
+        &self,
+        key: &K,
+        (): (),
+        from: EventTime,
+        snapshot: &mut Handover<K>,
+        mut more: impl FnMut(&Handover<K>) -> bool,
+    ) -> Option<EventTime> {
+        for (&start, session) in self.range(from..) {
+            if start > from && !more(snapshot) {
+                return Some(start);
+            }
             snapshot.row(key, (start, session.end), session.pending, &session.accumulator);
         }
+        None
     }
 }
 
@@ -116,7 +128,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SessionWindows<K, A> {
             }
         };
         while grown.1
-            && let Some((&next, _)) = sessions.range(start.saturating_add(1)..=grown.0).next()
+            && let Some((&next, _)) = sessions.range((Bound::Excluded(start), Bound::Included(grown.0))).next()
             && let Some(other) = sessions.remove(&next)
         {
             let session = sessions.get_mut(&start).expect("it was there or inserted above");

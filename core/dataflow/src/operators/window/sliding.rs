@@ -229,6 +229,19 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SlidingWindows<K, A> {
         }
     }
 
+    /// No window has reached anything.
+    pub(super) fn begin_anew(&mut self) {
+        self.reached = EventTime::MIN;
+        self.live = 0;
+        self.waiting.clear();
+        for slot in 0..self.keys.len() {
+            let (key, queue) = self.keys.get_mut(slot);
+            if let Some(pane) = queue.begin_anew() {
+                self.waiting.entry(pane).or_default().push(key.clone());
+            }
+        }
+    }
+
     /// A key has nothing in the window any more.
     fn sleep(&mut self, slot: usize, snapshot: &mut Handover<K>) {
         self.live -= 1;

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hash};
 use hashbrown::hash_table::{Entry, HashTable};
 
 use super::handover::{Budget, Handover};
+use crate::element::EventTime;
 use crate::record::Record;
 
 /// What windows keep of a key.
@@ -12,8 +13,15 @@ pub(super) trait Held<K> {
     /// What else its rows say.
     type Of: Copy;
 
-    /// Adds its rows to a snapshot.
-    fn rows(&self, key: &K, of: Self::Of, snapshot: &mut Handover<K>);
+    /// Adds its rows to a snapshot, those that begin at `from` or later, as long as `more` says so. From where there are others.
+    fn rows(
+        &self,
+        key: &K,
+        of: Self::Of,
+        from: EventTime,
+        snapshot: &mut Handover<K>,
+        more: impl FnMut(&Handover<K>) -> bool,
+    ) -> Option<EventTime>;
 }
 
 /// Where a key is. Keys of one hash are compared, others need not be looked at.
@@ -42,9 +50,15 @@ struct Written {
     slots: usize,
     /// Those before are written.
     next: usize,
+    /// Of this one, the rows that begin before are written.
+    from: EventTime,
 }
 
 impl Written {
+    fn is_marked(&self, slot: usize) -> bool {
+        self.done[slot / 64] & 1 << (slot % 64) != 0
+    }
+
     /// Marks a slot. Whether it was to be written until now.
     fn mark(&mut self, slot: usize) -> bool {
         if slot >= self.slots {
@@ -79,6 +93,10 @@ impl<K: Record + Eq + Hash, V: Held<K>> Slots<K, V> {
     pub(super) fn begin_anew(&mut self, snapshot: &Handover<K>) {
         self.snapshot = snapshot.number();
         self.written = None;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -144,9 +162,12 @@ impl<K: Record + Eq + Hash, V: Held<K>> Slots<K, V> {
     #[inline(never)]
     fn write(&mut self, slot: usize, of: V::Of, snapshot: &mut Handover<K>) {
         self.join(snapshot);
-        if self.written.as_mut().is_some_and(|written| written.mark(slot)) {
+        if let Some(written) = &mut self.written
+            && written.mark(slot)
+        {
+            let from = if slot == written.next { written.from } else { EventTime::MIN };
             let (key, value) = &self.entries[slot];
-            value.rows(key, of, snapshot);
+            value.rows(key, of, from, snapshot, |_| true);
         }
     }
 
@@ -157,7 +178,8 @@ impl<K: Record + Eq + Hash, V: Held<K>> Slots<K, V> {
         }
         self.snapshot = snapshot.number();
         let slots = self.entries.len();
-        self.written = (slots > 0).then(|| Box::new(Written { done: vec![0; slots.div_ceil(64)], slots, next: 0 }));
+        self.written = (slots > 0)
+            .then(|| Box::new(Written { done: vec![0; slots.div_ceil(64)], slots, next: 0, from: EventTime::MIN }));
     }
 
     /// Writes some more slots to the snapshot under way, until all are written or the budget is used up. Whether all are.
@@ -165,15 +187,20 @@ impl<K: Record + Eq + Hash, V: Held<K>> Slots<K, V> {
         self.join(snapshot);
         let Some(written) = &mut self.written else { return true };
         while written.next < written.slots.min(self.entries.len()) {
-            if !budget.lasts(snapshot) {
-                return false;
-            }
             let slot = written.next;
-            written.next += 1;
-            if written.mark(slot) {
+            if !written.is_marked(slot) {
+                if !budget.lasts(snapshot) {
+                    return false;
+                }
                 let (key, value) = &self.entries[slot];
-                value.rows(key, of, snapshot);
+                if let Some(rest) = value.rows(key, of, written.from, snapshot, |snapshot| budget.lasts(snapshot)) {
+                    written.from = rest;
+                    return false;
+                }
+                written.mark(slot);
             }
+            written.next += 1;
+            written.from = EventTime::MIN;
         }
         self.written = None;
         true

@@ -29,7 +29,11 @@ pub(super) struct Passed {
 }
 
 impl Passed {
-    pub(super) const NOTHING: Passed = Passed { time: EventTime::MIN, before: None };
+    pub(super) const NOTHING: Passed = Passed::at(EventTime::MIN);
+
+    pub(super) const fn at(time: EventTime) -> Passed {
+        Passed { time, before: None }
+    }
 
     /// Whether time has come to `last` for this key.
     #[inline(always)]
@@ -40,6 +44,12 @@ impl Passed {
     #[cold]
     fn was_over<K: Record>((groups, before): &(KeyGroups, Vec<EventTime>), key: &K, last: EventTime) -> bool {
         last <= before[usize::from(groups.group_of(key.key_hash()).0)]
+    }
+
+    /// The latest time that anybody has come to.
+    pub(super) fn latest(&self) -> EventTime {
+        let before = self.before.as_ref().and_then(|(_, before)| before.iter().copied().max());
+        self.time.max(before.unwrap_or(EventTime::MIN))
     }
 
     pub(super) fn advance(&mut self, to: EventTime) {

@@ -12,7 +12,7 @@ use super::operator::WindowTable;
 use super::state::{Row, RowReader, columns};
 use super::{
     AggregateWindow, EmitWindow, EventTimeOf, ProcessWindow, TimeWindow, Trigger, WindowAssigner, WindowContext,
-    WindowFunction, WindowLogic, WindowOptions, WindowPartOperator,
+    WindowFunction, WindowLogic, WindowOperator, WindowOptions, WindowPartOperator,
 };
 use crate::element::EventTime;
 use crate::operator::{Collector, Operator};
@@ -479,40 +479,162 @@ proptest! {
     }
 }
 
-#[test]
-fn times_at_the_ends_of_time_are_kept() {
-    for assigner in [
-        WindowAssigner::Grid(Grid { size: 1000, slide: 1000, offset: 0 }),
-        WindowAssigner::Grid(Grid { size: 1000, slide: 300, offset: 7 }),
-        WindowAssigner::Session { gap: 1000 },
-    ] {
-        let mut table = Tested::new(logic(), WindowOptions::new(assigner));
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// In debug builds, which tests are, an overflow is a panic.
+    #[test]
+    fn times_and_lateness_at_the_ends_of_time_overflow_nothing(
+        assigner in assigner(),
+        trigger in prop_oneof![2 => Just(Trigger::AtEnd), 1 => Just(Trigger::Count(2)), 1 => Just(Trigger::Every(7))],
+        purging: bool,
+        lateness in prop_oneof![Just(0_i64), Just(i64::MAX), Just(i64::MAX / 2), Just(1)],
+        steps in proptest::collection::vec((0..3_u64, far_off(), far_off(), any::<bool>()), 1..30),
+    ) {
+        let mut tasks = Subtasks::new(logic(), WindowOptions { assigner, trigger, purging, lateness });
         let mut out = Collected(Vec::new());
-        for time in [-3_155_760_000_000, 0, 4_733_510_400_000, EventTime::MAX - 2] {
+        for (key, time, watermark, advances) in steps {
+            tasks.of(key).is_late(&key, time);
+            tasks.add(key, time, 1, &mut out);
+            if advances {
+                tasks.tables[0].advance(watermark, &mut out);
+            }
+        }
+        tasks.begin();
+        tasks.restore(2);
+        tasks.tables.iter_mut().for_each(|table| table.advance(EventTime::MAX, &mut out));
+    }
+}
+
+fn far_off() -> impl Strategy<Value = EventTime> {
+    const CENTURY: i64 = 3_155_760_000_000;
+    prop_oneof![
+        Just(EventTime::MIN),
+        Just(EventTime::MAX),
+        (-3..3_i64).prop_map(|time| if time < 0 { EventTime::MAX + time } else { EventTime::MIN + time }),
+        (-20..20_i64, -2..3_i64).prop_map(|(time, centuries)| time + centuries * CENTURY),
+    ]
+}
+
+#[test]
+fn a_century_between_two_records_costs_no_more_than_their_windows() {
+    let (day, century) = (86_400_000, 3_155_760_000_000);
+    for (lateness, slide) in [(0, 100), (0, 1000), (10 * century, 1000), (5, 300)] {
+        let options = WindowOptions {
+            lateness,
+            ..WindowOptions::new(WindowAssigner::Grid(Grid { size: 1000, slide, offset: 0 }))
+        };
+        let mut table = Tested::new(logic(), options);
+        let mut out = Collected(Vec::new());
+        for time in [0, -century, century, 2 * century] {
             table.add(1, time, (1, 1), &mut out);
         }
-        table.advance(4_000_000_000_000, &mut out);
-        let early = out.0.len();
+        table.advance(-century + day, &mut out);
+        table.advance(century + day, &mut out);
+        // Those that the first two records are in have fired again for a record that comes a century late, if they are kept.
+        let fired = out.0.len();
+        table.add(1, 3, (1, 1), &mut out);
+        let late = out.0.len() - fired;
         table.advance(EventTime::MAX, &mut out);
-        assert!(early >= 2 && out.0.len() >= early + 2, "{assigner:?}: {:?}", out.0);
+        let windows = (0..1000).step_by(slide as usize).count();
+        let again = (0..1000_i64).step_by(slide as usize).filter(|start| *start >= 0).count();
+        assert_eq!(late, if lateness > century { again } else { 0 }, "{options:?}");
+        assert!((4 * windows - 4 + late..=4 * windows + late).contains(&out.0.len()), "{}: {options:?}", out.0.len());
     }
 }
 
 #[test]
-fn a_hundred_thousand_windows_of_one_key_fire_once_each() {
-    for assigner in [WindowAssigner::Grid(Grid { size: 10, slide: 10, offset: 0 }), WindowAssigner::Session { gap: 5 }]
-    {
+fn two_hundred_thousand_windows_of_one_key_fire_once_each_and_are_handed_over_in_slices() {
+    const WINDOWS: i64 = 200_000;
+    for assigner in [
+        WindowAssigner::Grid(Grid { size: 10, slide: 10, offset: 0 }),
+        WindowAssigner::Grid(Grid { size: 20, slide: 10, offset: 0 }),
+        WindowAssigner::Session { gap: 5 },
+    ] {
         let options = WindowOptions { lateness: 1 << 40, ..WindowOptions::new(assigner) };
-        let mut table = Tested::new(logic(), options);
+        let mut tasks = Subtasks::new(logic(), options);
         let mut out = Collected(Vec::new());
-        for time in 0..100_000 {
-            table.add(1, time * 10, (1, 1), &mut out);
+        for time in 0..WINDOWS {
+            tasks.add(1, time * 10, 1, &mut out);
             if time % 3 == 0 {
-                table.advance(time * 10 - 100, &mut out);
+                tasks.tables[0].advance(time * 10 - 100, &mut out);
             }
         }
-        table.advance(1_000_000, &mut out);
-        assert_eq!(out.0.len(), 100_000);
+        tasks.begin();
+        let mut slices = 0;
+        while tasks.slice(5000) {
+            slices += 1;
+        }
+        assert!(slices >= 40, "{assigner:?}: {slices}");
+        assert_eq!(tasks.rows().len(), WINDOWS as usize, "{assigner:?}");
+        tasks.tables[0].advance(WINDOWS * 10 + 100, &mut out);
+        let extra = usize::from(matches!(assigner, WindowAssigner::Grid(Grid { size: 20, .. })));
+        assert_eq!(out.0.len(), WINDOWS as usize + extra, "{assigner:?}");
+    }
+}
+
+#[test]
+fn watermarks_that_go_backwards_change_nothing() {
+    for assigner in [
+        WindowAssigner::Grid(Grid { size: 10, slide: 10, offset: 0 }),
+        WindowAssigner::Grid(Grid { size: 20, slide: 10, offset: 0 }),
+        WindowAssigner::Session { gap: 5 },
+    ] {
+        let mut table = Tested::new(logic(), WindowOptions::new(assigner));
+        let mut out = Collected(Vec::new());
+        table.add(1, 3, (1, 1), &mut out);
+        table.advance(100, &mut out);
+        let fired = out.0.len();
+        table.advance(2, &mut out);
+        assert!(table.is_late(&1, 3), "{assigner:?}");
+        table.add(1, 3, (1, 1), &mut out);
+        table.advance(100, &mut out);
+        table.advance(EventTime::MAX, &mut out);
+        assert_eq!(out.0.len(), fired, "{assigner:?}");
+    }
+}
+
+thread_local! {
+    /// What the clock of a test says.
+    static NOW: std::cell::Cell<EventTime> = const { std::cell::Cell::new(0) };
+}
+
+type ByClock = WindowOperator<u64, u64, Logic>;
+
+fn at(now: EventTime, operator: &mut ByClock, out: &mut Collected<Fired>) {
+    NOW.set(now);
+    Operator::processing_time(operator, now, out);
+}
+
+#[test]
+fn windows_by_the_clock_go_on_when_it_is_set() {
+    for assigner in [
+        WindowAssigner::Grid(Grid { size: 10_000, slide: 10_000, offset: 0 }),
+        WindowAssigner::Grid(Grid { size: 10_000, slide: 5_000, offset: 0 }),
+        WindowAssigner::Session { gap: 10_000 },
+    ] {
+        let mut operator = ByClock::with_clock(logic(), WindowOptions::new(assigner), || NOW.get());
+        let mut out = Collected(Vec::new());
+        let century = 3_155_760_000_000;
+        let counted = |out: &Collected<Fired>| out.0.iter().map(|(.., seen)| seen.0).max();
+        at(1_000_000, &mut operator, &mut out);
+        operator.process((1, 0, (1, 1)), &mut out);
+        // A little backwards: time stands still.
+        at(999_500, &mut operator, &mut out);
+        operator.process((1, 0, (1, 1)), &mut out);
+        assert_eq!(out.0.len(), 0, "{assigner:?}");
+        // Forwards: what was open is over.
+        at(1_000_000 + century, &mut operator, &mut out);
+        assert_eq!(counted(&out), Some(2), "{assigner:?}");
+        // And back: records are taken, and their windows fire when they are over by the clock.
+        out.0.clear();
+        at(1_000_000, &mut operator, &mut out);
+        operator.process((1, 0, (1, 1)), &mut out);
+        operator.process((1, 0, (1, 1)), &mut out);
+        operator.process((1, 0, (1, 1)), &mut out);
+        assert_eq!(out.0.len(), 0, "{assigner:?}");
+        at(1_030_000, &mut operator, &mut out);
+        assert_eq!(counted(&out), Some(3), "{assigner:?}");
     }
 }
 
