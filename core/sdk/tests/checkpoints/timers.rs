@@ -1,5 +1,6 @@
 //! Many timers at once.
 
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +19,11 @@ static FIRED: AtomicU64 = AtomicU64::new(0);
 /// When all of them are due, in milliseconds since the epoch.
 fn due() -> i64 {
     static DUE: OnceLock<i64> = OnceLock::new();
-    *DUE.get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64 + 1500)
+    *DUE.get_or_init(|| now() + 1500)
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
 /// Says its key when it is time.
@@ -49,7 +54,10 @@ fn barriers_pass_between_timers_that_are_all_due_at_once() {
             env.set(key, value);
         }
         // The source keeps some numbers back until the timers of the others have fired: the end does not fire any.
-        let fired = |_: &std::path::Path| u64::from(FIRED.load(Ordering::Relaxed) >= (END - 7) * TIMES);
+        let fired = |_: &Path| {
+            assert!(now() < due() + 60_000, "timers do not fire");
+            u64::from(FIRED.load(Ordering::Relaxed) >= (END - 7) * TIMES)
+        };
         env.source(Numbers { folder: dir.path().to_owned(), progress: fired, split: END })
             .flat_map(|number| (0..TIMES).map(move |nth| number * TIMES + nth))
             .key_by(|number| *number)

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weir::connectors::FileSink;
 use weir::prelude::aggregates::{Count, Sum};
@@ -237,6 +238,7 @@ fn interval_joins_go_on_from_a_checkpoint() {
 #[test]
 fn windows_fire_while_one_of_two_sources_has_nothing_to_say() {
     static LOOKS: AtomicU64 = AtomicU64::new(1);
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
     let dir = tempfile::tempdir().unwrap();
     let (output, state) = (dir.path().join("out"), dir.path().join("state"));
     weir::run::in_process("idle", |env| {
@@ -246,7 +248,11 @@ fn windows_fire_while_one_of_two_sources_has_nothing_to_say() {
         }
         let goes_on = |_: &Path| LOOKS.fetch_add(1, Ordering::Relaxed);
         // Goes on when windows have fired, and they are over long after what it has said.
-        let waits = |output: &Path| if files(output).is_empty() { 0 } else { LOOKS.fetch_add(1, Ordering::Relaxed) };
+        let waits = |output: &Path| {
+            let waited = BEGAN.get_or_init(Instant::now).elapsed();
+            assert!(waited < Duration::from_secs(60), "no window has fired");
+            if files(output).is_empty() { 0 } else { LOOKS.fetch_add(1, Ordering::Relaxed) }
+        };
         let both = [goes_on as fn(&Path) -> u64, waits].map(|progress| {
             let time = WatermarkStrategy::monotonic(time_of).idle_after(millis(50));
             env.source(Numbers { folder: output.clone(), progress, split: 10 }).watermarks(time)
