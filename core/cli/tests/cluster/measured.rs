@@ -53,6 +53,14 @@ fn event_time_state_and_own_metrics_of_a_running_job_are_told() {
         let even = told.get(own[0])? + told.get(own[1])?;
         (even > 100.0 && told.get(own[2])? > &(BEGIN as f64)).then_some(())
     });
+    let windows = named("Windows");
+    wait_for_some("records that are too late, and windows", || {
+        let told =
+            values(&windows, &["0.Windows.numLateRecordsDropped", "1.Windows.numLateRecordsDropped", "0.stateKeys"]);
+        assert_eq!(told.len(), 3, "{told:?}");
+        let late: f64 = told.iter().filter(|(name, _)| name.contains("Late")).map(|(_, value)| value).sum();
+        (late >= 2.0 && told["0.stateKeys"] > 0.0).then_some(())
+    });
     let output = values(&format!("{measure}/subtasks/0"), &["currentOutputWatermark", "Measure.currentInputWatermark"]);
     assert!(output.len() == 2 && output.values().all(|time| *time > BEGIN as f64), "{output:?}");
     cluster.cancel(&job);

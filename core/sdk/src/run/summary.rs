@@ -172,9 +172,13 @@ impl<'a> Summary<'a> {
 
 /// The keyed state of a vertex at the end, if it has any.
 fn state_text(metrics: &MetricsSnapshot) -> String {
-    match (metrics.state_keys, metrics.state_bytes >> 20) {
-        (0, _) => String::new(),
-        (keys, mebibytes) => format!(", state of {} keys in {mebibytes} MiB", count(keys as f64)),
+    let size = match metrics.state_bytes {
+        bytes if bytes < 10 << 20 => format!("{} KiB", bytes.div_ceil(1 << 10)),
+        bytes => format!("{} MiB", bytes >> 20),
+    };
+    match metrics.state_keys {
+        0 => String::new(),
+        keys => format!(", state of {} keys in {size}", count(keys as f64)),
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod flights;
+mod flights_by_hour;
 mod nexmark;
 mod run;
 mod topk;

@@ -8,7 +8,7 @@ use hashbrown::DefaultHashBuilder;
 
 use super::handover::{Budget, Handover};
 use super::kind::Grid;
-use super::slots::{Held, Slots};
+use super::slots::{Held, Slots, outside};
 use super::state::{Passed, Row, Run};
 use super::{TimeWindow, Trigger, WindowLogic};
 use crate::element::EventTime;
@@ -37,8 +37,14 @@ impl<K: Record, A: Record> Held<K> for Kept<A> {
         snapshot.row(key, (of.start, of.end), self.pending, &self.accumulator);
         None
     }
+
+    fn outside(&self) -> usize {
+        outside(&self.accumulator)
+    }
 }
 
+/// Windows that are looked at to estimate how much memory the others take.
+const WINDOWS: usize = 64;
 /// Emptied tables that are kept for windows to come.
 const SPARE: usize = 16;
 
@@ -97,14 +103,29 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
     {
         let mut starts = self.starts(time);
         let Some(mut start) = starts.next() else { return };
+        let mut taken = false;
         for next in starts {
-            self.add_to(start, key.clone(), part.clone(), run, out);
+            taken |= self.add_to(start, key.clone(), part.clone(), run, out);
             start = next;
         }
-        self.add_to(start, key, part, run, out);
+        taken |= self.add_to(start, key, part, run, out);
+        if !taken {
+            run.late.add(1);
+        }
     }
 
-    fn add_to<In, L, C>(&mut self, start: EventTime, key: K, part: A, run: &mut Run<'_, K, L>, out: &mut C)
+    /// About how many bytes of memory it takes, and how many keys its windows have.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let keys = self.windows.values().map(Slots::len).sum();
+        let (count, bytes) = self.windows.values().take(WINDOWS).fold((0, 0), |(count, bytes), window| {
+            (count + 1, bytes + window.bytes() + size_of::<Slots<K, Kept<A>>>())
+        });
+        let spare: usize = self.spare.iter().map(Slots::bytes).sum();
+        (bytes * self.windows.len() / count.max(1) + spare, keys)
+    }
+
+    /// Adds to one window, if it is still kept. Whether it is.
+    fn add_to<In, L, C>(&mut self, start: EventTime, key: K, part: A, run: &mut Run<'_, K, L>, out: &mut C) -> bool
     where
         L: WindowLogic<K, In, Accumulator = A>,
         C: Collector<L::Out>,
@@ -112,7 +133,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
         let window = self.window(start);
         let last = window.last();
         if run.passed.is_over(&key, last.saturating_add(run.options.lateness)) {
-            return;
+            return false;
         }
         let over = run.options.trigger.fires_at_end() && run.passed.is_over(&key, last);
         let Run { logic, options, snapshot, .. } = run;
@@ -133,7 +154,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
         let (key, kept) = table.get_mut(slot);
         let full = matches!(options.trigger, Trigger::Count(count) if kept.pending >= count);
         if !over && !full {
-            return;
+            return true;
         }
         kept.pending = 0;
         logic.emit(key, window, &kept.accumulator, out);
@@ -143,6 +164,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
                 self.windows.remove(&start);
             }
         }
+        true
     }
 
     /// A table without anything.
@@ -192,7 +214,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> GridWindows<K, A> {
         for (&start, table) in self.windows.range_mut(range) {
             let end = grid.map_or(EventTime::MAX, |grid| start.saturating_add(grid.size));
             let window = TimeWindow { start, end };
-            let Run { logic, passed, options, snapshot } = run;
+            let Run { logic, passed, options, snapshot, .. } = run;
             table.retain(&self.hasher, window, snapshot, |key, kept| {
                 if !passed.is_over(key, window.last()) {
                     kept.pending = 0;

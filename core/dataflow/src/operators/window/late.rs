@@ -106,6 +106,7 @@ where
     }
 
     fn processing_time<C: Collector<L::Out>>(&mut self, now: EventTime, out: &mut C) -> EventTime {
+        self.table.measure(now);
         let Some(clock) = &mut self.clock else { return EventTime::MAX };
         let now = clock.set(now, &mut self.table);
         self.table.advance(now.saturating_sub(1), out);
@@ -122,7 +123,7 @@ where
     }
 
     fn end<C: Collector<L::Out>>(&mut self, out: &mut C) {
-        self.table.advance(EventTime::MAX, out);
+        self.table.end(out);
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshotter<'_>) {

@@ -14,6 +14,7 @@ use super::{WindowAssigner, WindowLogic, WindowOptions};
 use crate::declaration::OperatorState;
 use crate::element::EventTime;
 use crate::failure::TaskError;
+use crate::metrics::{Counter, StateMetrics};
 use crate::operator::{Collector, Flush, Operator, OperatorContext};
 use crate::record::Record;
 use crate::snapshot::{OperatorSnapshotter, TableId, millis_now};
@@ -62,6 +63,8 @@ pub(super) struct WindowTable<In, K, L: WindowLogic<K, In>> {
     passed: Passed,
     groups: (KeyGroups, u32),
     snapshot: Handover<K>,
+    late: Counter,
+    metrics: StateMetrics,
     record: PhantomData<fn(In)>,
 }
 
@@ -74,11 +77,23 @@ where
         let groups = (KeyGroups::new(1, 1), 0);
         let snapshot = Handover::new(groups.0);
         let windows = Windows::new(&options, &snapshot);
-        WindowTable { logic, options, windows, passed: Passed::NOTHING, groups, snapshot, record: PhantomData }
+        WindowTable {
+            logic,
+            options,
+            windows,
+            passed: Passed::NOTHING,
+            groups,
+            snapshot,
+            late: Counter::default(),
+            metrics: StateMetrics::default(),
+            record: PhantomData,
+        }
     }
 
     pub(super) fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
         self.place((context.key_groups(), context.task.subtask()));
+        self.late = context.metrics().counter("numLateRecordsDropped");
+        self.metrics = StateMetrics::new(context.task.shared().clone());
         let WindowTable { windows, passed, options, snapshot, .. } = self;
         state::restore(context, passed, |row, passed| windows.restore(row, options.lateness, passed, snapshot))
     }
@@ -87,6 +102,29 @@ where
     fn place(&mut self, groups: (KeyGroups, u32)) {
         self.groups = groups;
         self.snapshot = Handover::new(groups.0);
+    }
+
+    /// Shows among the task's metrics how much there is, unless that was done a moment ago.
+    pub(super) fn measure(&mut self, now: EventTime) {
+        if self.metrics.is_due(now) {
+            self.measure_now(now);
+        }
+    }
+
+    /// Shows among the task's metrics how much there is.
+    fn measure_now(&mut self, now: EventTime) {
+        let (bytes, keys) = match &self.windows {
+            Windows::Grid(windows) => windows.size(),
+            Windows::Sliding(windows) => windows.size(),
+            Windows::Session(windows) => windows.size(),
+        };
+        self.metrics.report(now, bytes as u64, keys as u64);
+    }
+
+    /// The input has ended: fires what there is.
+    pub(super) fn end<C: Collector<L::Out>>(&mut self, out: &mut C) {
+        self.measure_now(millis_now());
+        self.advance(EventTime::MAX, out);
     }
 
     /// Whether a record of this time comes too late for all its windows.
@@ -101,8 +139,8 @@ where
 
     #[inline(always)]
     pub(super) fn add<C: Collector<L::Out>>(&mut self, key: K, time: EventTime, part: L::Accumulator, out: &mut C) {
-        let WindowTable { logic, options, windows, passed, snapshot, .. } = self;
-        let mut run = Run { logic, options, passed, snapshot };
+        let WindowTable { logic, options, windows, passed, snapshot, late, .. } = self;
+        let mut run = Run { logic, options, passed, snapshot, late };
         match windows {
             Windows::Grid(windows) => windows.add(key, time, part, &mut run, out),
             Windows::Sliding(windows) => windows.add(key, time, part, &mut run, out),
@@ -114,8 +152,8 @@ where
         if to <= self.passed.time {
             return;
         }
-        let WindowTable { logic, options, windows, passed, snapshot, .. } = self;
-        let mut run = Run { logic, options, passed, snapshot };
+        let WindowTable { logic, options, windows, passed, snapshot, late, .. } = self;
+        let mut run = Run { logic, options, passed, snapshot, late };
         match windows {
             Windows::Grid(windows) => windows.advance(to, &mut run, out),
             Windows::Sliding(windows) => windows.advance(to, &mut run, out),
@@ -346,6 +384,7 @@ where
     }
 
     fn processing_time<C: Collector<L::Out>>(&mut self, now: EventTime, out: &mut C) -> EventTime {
+        self.table.measure(now);
         let Some(clock) = &mut self.clock else { return EventTime::MAX };
         // A window is over when its last millisecond is, not when it begins.
         let now = clock.set(now, &mut self.table);
@@ -363,7 +402,7 @@ where
     }
 
     fn end<C: Collector<L::Out>>(&mut self, out: &mut C) {
-        self.table.advance(EventTime::MAX, out);
+        self.table.end(out);
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshotter<'_>) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::WindowLogic;
 use super::handover::Handover;
-use super::slots::Held;
+use super::slots::{Held, outside};
 use crate::element::EventTime;
 use crate::record::Record;
 
@@ -47,6 +47,12 @@ impl<K: Record, A: Record> Held<K> for Queue<A> {
             snapshot.row(key, (*pane, pane.saturating_add(size)), 0, own);
         }
         None
+    }
+
+    fn outside(&self) -> usize {
+        let inside = self.panes.capacity() * size_of::<(EventTime, A)>() + self.front.capacity() * size_of::<A>();
+        let panes: usize = self.panes.iter().map(|(_, own)| outside(own)).sum();
+        inside + panes + self.front.iter().chain(&self.back).map(outside).sum::<usize>()
     }
 }
 

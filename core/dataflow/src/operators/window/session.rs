@@ -7,7 +7,7 @@ use std::ops::Bound;
 use hashbrown::DefaultHashBuilder;
 
 use super::handover::{Budget, Handover};
-use super::slots::{Held, Slots};
+use super::slots::{Held, Slots, outside};
 use super::state::{Passed, Row, Run};
 use super::{TimeWindow, Trigger, WindowLogic};
 use crate::element::EventTime;
@@ -46,6 +46,11 @@ impl<K: Record, A: Record> Held<K> for Sessions<A> {
         }
         None
     }
+
+    fn outside(&self) -> usize {
+        let inside = self.len() * size_of::<(EventTime, Session<A>)>();
+        inside + self.values().map(|session| outside(&session.accumulator)).sum::<usize>()
+    }
 }
 
 #[derive(Debug)]
@@ -66,6 +71,11 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SessionWindows<K, A> {
             timers: BTreeMap::new(),
             hasher: DefaultHashBuilder::default(),
         }
+    }
+
+    /// About how many bytes of memory it takes, and how many keys it has.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.sessions.bytes(), self.sessions.len())
     }
 
     /// The session that a record of `time` would be in.
@@ -98,6 +108,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SessionWindows<K, A> {
         C: Collector<L::Out>,
     {
         if self.is_late(&key, time, run.options.lateness, run.passed) {
+            run.late.add(1);
             return;
         }
         let slot = self.sessions.enter(&self.hasher, key, run.snapshot, |_| Sessions::new());

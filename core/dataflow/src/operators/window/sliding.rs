@@ -57,6 +57,11 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SlidingWindows<K, A> {
         }
     }
 
+    /// About how many bytes of memory it takes, and how many keys it has.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.keys.bytes(), self.keys.len())
+    }
+
     /// The last window that `pane` is in; none if it lies between windows.
     #[inline(always)]
     fn last_window(&self, pane: EventTime) -> Option<TimeWindow> {
@@ -83,6 +88,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SlidingWindows<K, A> {
         let (pane, _, Some(last)) = self.last else { return };
         let lateness = run.options.lateness;
         if run.passed.is_over(&key, last.last().saturating_add(lateness)) {
+            run.late.add(1);
             return;
         }
         let slot = self.keys.enter(&self.hasher, key, run.snapshot, |_| Queue::new());
@@ -192,7 +198,7 @@ impl<K: Record + Clone + Eq + Hash, A: Record + Clone> SlidingWindows<K, A> {
         self.reached = end;
         self.wake(end, run.snapshot);
         let window = TimeWindow { start: end.saturating_sub(self.grid.size), end };
-        let Run { logic, passed, options, snapshot } = run;
+        let Run { logic, passed, options, snapshot, .. } = run;
         let keep = options.lateness > 0;
         let mut slot = 0;
         while slot < self.live {

@@ -22,7 +22,18 @@ pub(super) trait Held<K> {
         snapshot: &mut Handover<K>,
         more: impl FnMut(&Handover<K>) -> bool,
     ) -> Option<EventTime>;
+
+    /// About how many bytes of memory it takes beside its own size.
+    fn outside(&self) -> usize;
 }
+
+/// About how many bytes of memory a value takes beside its own size: what its encoding has, if it owns any.
+pub(super) fn outside<A: Record>(value: &A) -> usize {
+    if std::mem::needs_drop::<A>() { value.encoded_len() } else { 0 }
+}
+
+/// Entries that are looked at to estimate how much memory the others take.
+const SAMPLES: usize = 32;
 
 /// Where a key is. Keys of one hash are compared, others need not be looked at.
 #[derive(Debug)]
@@ -101,6 +112,22 @@ impl<K: Record + Eq + Hash, V: Held<K>> Slots<K, V> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// About how many bytes of memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        // A byte per place of the index is its tag.
+        let inside = self.index.capacity() * (size_of::<Place>() + 1) + self.entries.capacity() * size_of::<(K, V)>();
+        // From all over, because neighbours are often alike.
+        let step = (self.entries.len() / SAMPLES).max(1);
+        let sample = self.entries.iter().step_by(step);
+        let (count, beside) =
+            sample.fold((0, 0), |(count, bytes), (key, value)| (count + 1, bytes + outside(key) + value.outside()));
+        inside + beside * self.entries.len() / count.max(1)
     }
 
     pub(super) fn get(&self, slot: usize) -> &(K, V) {

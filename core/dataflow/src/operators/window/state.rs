@@ -11,6 +11,7 @@ use super::handover::Handover;
 use crate::declaration::OperatorState;
 use crate::element::EventTime;
 use crate::failure::TaskError;
+use crate::metrics::Counter;
 use crate::operator::OperatorContext;
 use crate::record::Record;
 use crate::snapshot::{Conversion, OperatorSnapshotter, RestoredRows, TableId, schema_of, unreadable};
@@ -96,6 +97,8 @@ pub(super) struct Run<'a, K, L> {
     pub(super) options: &'a WindowOptions,
     pub(super) passed: &'a Passed,
     pub(super) snapshot: &'a mut Handover<K>,
+    /// Parts that came too late for all their windows.
+    pub(super) late: &'a Counter,
 }
 
 /// A row of the table.
