@@ -44,10 +44,10 @@ impl KeyedProcessFunction<u64, (u64, i64)> for Measure {
     }
 }
 
-/// Records a tenth of a second apart, every hundredth of them a minute late; state of 16 keys, metrics of a function's own, and windows
+/// Records a tenth of a second apart, every hundredth of them an hour late; state of 16 keys, metrics of a function's own, and windows
 /// that come too late for some.
 pub fn measured(env: &Environment, options: Measured) -> weir::Result<()> {
-    let source = GeneratorSource::new(|n| (n, BEGIN + 100 * n as i64 - if n % 100 == 99 { 60_000 } else { 0 }));
+    let source = GeneratorSource::new(|n| (n, BEGIN + 100 * n as i64 - if n % 100 == 99 { 4_000_000 } else { 0 }));
     let source = match options.count {
         Some(count) => source.records(count),
         None => source.rate(2000.0),
@@ -56,7 +56,8 @@ pub fn measured(env: &Environment, options: Measured) -> weir::Result<()> {
     let records = env.source(source).name("times").watermarks(strategy);
     let measured = records.key_by(|(number, _)| number % KEYS).process(Measure::default()).name("Measure");
     let windows = measured.key_by(|(number, _)| number % KEYS);
-    let windows = windows.window(Tumbling::event_time(Duration::from_secs(5), |r: &(u64, i64)| r.1));
+    let windows = windows.window(Tumbling::event_time(Duration::from_secs(1000), |r: &(u64, i64)| r.1));
+    let windows = windows.allowed_lateness(Duration::from_secs(1000));
     windows.aggregate(aggregates::Count).name("Windows").discard();
     Ok(())
 }
