@@ -114,10 +114,6 @@ impl<K: Record + Eq + Hash, V: Held<K>> Slots<K, V> {
         self.entries.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// About how many bytes of memory it takes.
     pub(super) fn bytes(&self) -> usize {
         // A byte per place of the index is its tag.
