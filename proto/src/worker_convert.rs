@@ -407,16 +407,16 @@ impl proto::VertexPlacement {
         Self { vertex, run_lengths, run_workers }
     }
 
-    /// The worker of each of the vertex's `parallelism` subtasks; an error if the runs do not add up to it.
-    pub fn workers(&self, parallelism: u32) -> Result<Vec<u32>, InvalidMessage> {
+    /// The worker of each of the vertex's subtasks; an error if they are none, or more than its `max_parallelism`.
+    pub fn workers(&self, max_parallelism: u32) -> Result<Vec<u32>, InvalidMessage> {
         let broken = |problem| InvalidMessage::Placement { vertex: self.vertex, problem };
         let (lengths, workers) = (self.run_lengths.len(), self.run_workers.len());
         if lengths != workers {
             return Err(broken(format!("it has {lengths} run lengths but {workers} workers")));
         }
         let placed: u64 = self.run_lengths.iter().map(|&length| u64::from(length)).sum();
-        if placed != u64::from(parallelism) {
-            return Err(broken(format!("it places {placed} subtasks, but the vertex has {parallelism}")));
+        if !(1..=u64::from(max_parallelism)).contains(&placed) {
+            return Err(broken(format!("it places {placed} subtasks, but the vertex has 1 to {max_parallelism}")));
         }
         let runs = self.run_lengths.iter().zip(&self.run_workers);
         Ok(runs.flat_map(|(&length, &worker)| std::iter::repeat_n(worker, length as usize)).collect())
@@ -477,13 +477,14 @@ mod tests {
             assert!(error.contains("vertex 4") && error.contains(expect), "{error}");
         };
         check(&[3], &[], "1 run lengths but 0 workers");
-        check(&[2], &[0], "places 2 subtasks, but the vertex has 3");
+        check(&[4], &[0], "places 4 subtasks, but the vertex has 1 to 3");
+        check(&[], &[], "places 0 subtasks, but the vertex has 1 to 3");
         check(&[u32::MAX, u32::MAX], &[0, 1], "places 8589934590 subtasks");
     }
 
     proptest! {
         #[test]
-        fn placements_survive_run_length_encoding(workers in prop::collection::vec(0u32..4, 0..50)) {
+        fn placements_survive_run_length_encoding(workers in prop::collection::vec(0u32..4, 1..50)) {
             let placement = proto::VertexPlacement::from_workers(0, &workers);
             prop_assert_eq!(placement.workers(workers.len() as u32), Ok(workers));
         }

@@ -45,6 +45,8 @@ pub enum CheckpointEvent {
         request: u64,
         /// Whether it must not share files with earlier ones.
         full: bool,
+        /// Whether barriers must not overtake records, whatever the options say: another number of subtasks can go on from it.
+        aligned: bool,
     },
     /// Somebody wants a savepoint. Answered by [`CheckpointEffect::RequestDone`], for one that stops the job when it has stopped.
     SavepointRequested {

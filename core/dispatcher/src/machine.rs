@@ -235,6 +235,7 @@ fn lost_job(record: &JobRecord, now: Duration) -> JobView {
             last_modification: end,
             tasks,
             bounded: record.graph.is_bounded(),
+            adaptive: false,
         },
         vertices: vertices.collect(),
         graph: Arc::clone(&record.graph),
@@ -247,6 +248,7 @@ fn lost_job(record: &JobRecord, now: Duration) -> JobView {
         failures: vec![failure],
         failures_truncated: false,
         waiting: None,
+        scaling: None,
     }
 }
 

@@ -387,6 +387,9 @@ fn to_message(message: ToCoordinator) -> Option<to_coordinator::Message> {
         ToCoordinator::SplitRequest { task } => {
             to_coordinator::Message::SplitRequest(worker::SplitRequest { vertex: task.vertex, subtask: task.subtask })
         }
+        ToCoordinator::SetParallelism(parallelism) => {
+            to_coordinator::Message::SetParallelism(proto::SetParallelism { parallelism })
+        }
         ToCoordinator::ResetTasks { tasks, restored } => to_coordinator::Message::ResetTasks(proto::ResetTasks {
             tasks: tasks.iter().map(task_ref).collect(),
             restored: restored.map(to_restored),

@@ -13,9 +13,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use weir_jobmaster::JobMasterEvent;
+use weir_jobmaster::{JobMasterEvent, RescaleError};
 use weir_metrics::{CheckpointFigures, JobManagerSample};
-use weir_model::{JobId, JobStatus, JobSummary, JobView, ResourcesView, TaskManagerId, TaskManagerView};
+use weir_model::{
+    JobId, JobStatus, JobSummary, JobView, ParallelismBounds, ResourcesView, TaskManagerId, TaskManagerView, VertexId,
+};
 use weir_resourcemanager::TaskManagerSlots;
 use weir_rest::{
     Answer, ArtifactUpload, ClusterGateway, FileBody, FileInfo, GatewayError, JobCheckpoints, PlannedJob, ProcessRef,
@@ -109,6 +111,22 @@ impl Gateway {
         }
     }
 
+    async fn set_bounds(&self, id: JobId, bounds: BTreeMap<VertexId, ParallelismBounds>) -> Result<(), GatewayError> {
+        if let Some(job) = self.shared.jobs.get(id) {
+            let message = |answer| JobMessage::SetRequirements { bounds, answer };
+            if let Some(result) = self.ask_job(&job, message).await? {
+                return result.map_err(|error| match error {
+                    RescaleError::NotAdaptive | RescaleError::Ended(_) => GatewayError::Conflict(error.to_string()),
+                    RescaleError::UnknownVertex(_) | RescaleError::MissingVertex { .. } | RescaleError::Invalid(_) => {
+                        GatewayError::BadRequest(error.to_string())
+                    }
+                });
+            }
+        }
+        let status = self.view(id).await?.summary.status;
+        Err(GatewayError::Conflict(RescaleError::Ended(status).to_string()))
+    }
+
     async fn resources_view(&self) -> Result<ResourcesView, GatewayError> {
         self.ask(&self.shared.resource_manager, ResourceManagerMessage::Resources).await
     }
@@ -179,6 +197,10 @@ impl ClusterGateway for Gateway {
 
     fn cancel(&self, id: JobId) -> Answer<'_, ()> {
         Box::pin(self.cancel_job(id))
+    }
+
+    fn rescale(&self, id: JobId, bounds: BTreeMap<VertexId, ParallelismBounds>) -> Answer<'_, ()> {
+        Box::pin(self.set_bounds(id, bounds))
     }
 
     fn checkpoints(&self, id: JobId) -> Answer<'_, Option<Arc<JobCheckpoints>>> {

@@ -161,6 +161,13 @@ impl JobLoop {
                 let request = self.remember(answer);
                 self.on_event(JobMasterEvent::TriggerCheckpoint { request, full });
             }
+            JobMessage::SetRequirements { bounds, answer } => {
+                let result = self.machine.set_requirements(&bounds, self.shared.clock.now());
+                let _ = answer.send(result.map(|effects| {
+                    tracing::info!(job_id = %self.id, ?bounds, "a job has new resource requirements");
+                    effects.into_iter().for_each(|effect| self.perform(effect));
+                }));
+            }
             JobMessage::TriggerSavepoint { directory, stop, answer } => self.trigger_savepoint(directory, stop, answer),
             #[cfg(test)]
             JobMessage::Panic => panic!("asked to"),
@@ -239,6 +246,7 @@ impl JobLoop {
                     let _ = answer.send(result);
                 }
             }
+            JobMasterEffect::Note(text) => tracing::info!(job_id = %self.id, "{text}"),
             JobMasterEffect::Warning(text) => tracing::warn!(job_id = %self.id, "{text}"),
             JobMasterEffect::Ended(report) => self.report = Some(report),
         }

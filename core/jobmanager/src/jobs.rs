@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use weir_checkpoint::{CheckpointMetadata, CheckpointsView, RequestOutcome, StopMode};
-use weir_jobmaster::JobMasterEvent;
-use weir_model::{JobId, JobSummary, JobView};
+use weir_jobmaster::{JobMasterEvent, RescaleError};
+use weir_model::{JobId, JobSummary, JobView, ParallelismBounds, VertexId};
 
 /// What a JobMaster's loop is told.
 #[derive(Debug)]
@@ -37,6 +37,13 @@ pub(crate) enum JobMessage {
         stop: Option<StopMode>,
         /// Told when it is complete and the job, if it is to stop, has ended; or why not.
         answer: RequestAnswer,
+    },
+    /// Somebody wants it to run with other numbers of subtasks.
+    SetRequirements {
+        /// Between which numbers, of every vertex.
+        bounds: BTreeMap<VertexId, ParallelismBounds>,
+        /// Told whether that is possible; what follows from it takes its time.
+        answer: oneshot::Sender<Result<(), RescaleError>>,
     },
     /// Fails as a bug would.
     #[cfg(test)]

@@ -11,7 +11,7 @@ use weir_config::{
     CheckpointRetention, CheckpointingMode, ClaimMode, ConfigOption, Configuration, FailoverStrategy, Origin,
     RestartStrategyType, SchedulerType, Scope, all_options, options, variable,
 };
-use weir_jobmaster::{JobMasterOptions, RestoreFrom};
+use weir_jobmaster::{AdaptiveOptions, JobMasterOptions, RestoreFrom};
 use weir_model::{JobGraph, JobId};
 use weir_proto::roles::CORES_VARIABLE;
 use weir_rest::RunRequest;
@@ -69,11 +69,6 @@ pub(crate) fn effective(cluster: &Configuration, graph: &JobGraph) -> Configurat
     effective
 }
 
-/// An option that is known and has a choice that does nothing yet must not look as if it did.
-fn not_there_yet(option: &str, found: &str, expected: &str) -> String {
-    format!("`{option}` is `{found}`, which this version does not have yet; set it to `{expected}`, or leave it out")
-}
-
 /// How a job's checkpoints are taken. An error is the requester's.
 pub(crate) fn checkpoint_options(
     id: JobId,
@@ -84,9 +79,6 @@ pub(crate) fn checkpoint_options(
         let uri = |text: String| directory_uri(&text).map_err(|error| format!("`{}`: {error}", option.key()));
         job.get(option).map(uri).transpose()
     };
-    if cluster.get(&options::SCHEDULER) == SchedulerType::Adaptive {
-        return Err(not_there_yet("jobmanager.scheduler", "adaptive", "default"));
-    }
     let tolerable = job.get(&options::CHECKPOINT_TOLERABLE_FAILURES);
     let options = CheckpointOptions {
         interval: job.get(&options::CHECKPOINT_INTERVAL),
@@ -176,6 +168,19 @@ pub(crate) fn job_master_options(id: JobId, cluster: &Configuration, job: &Confi
         worker_start_timeout: job.get(&options::WORKER_START_TIMEOUT),
         history_size: cluster.get(&options::FAILURE_HISTORY) as usize,
         seed: seed(id),
+        adaptive: (cluster.get(&options::SCHEDULER) == SchedulerType::Adaptive).then(|| adaptive_options(cluster)),
+    }
+}
+
+fn adaptive_options(cluster: &Configuration) -> AdaptiveOptions {
+    AdaptiveOptions {
+        wait_timeout: cluster.get(&options::ADAPTIVE_WAIT),
+        stabilization: cluster.get(&options::ADAPTIVE_STABILIZATION),
+        cooldown: cluster.get(&options::ADAPTIVE_COOLDOWN),
+        running_stabilization: cluster.get(&options::ADAPTIVE_RUNNING_STABILIZATION),
+        min_increase: cluster.get(&options::ADAPTIVE_MIN_INCREASE),
+        max_checkpoint_failures: cluster.get(&options::ADAPTIVE_CHECKPOINT_FAILURES),
+        max_delay: cluster.get(&options::ADAPTIVE_MAX_DELAY),
     }
 }
 

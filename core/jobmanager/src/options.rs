@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_config::{Configuration, LoadBalanceMode, options};
+use weir_config::{Configuration, LoadBalanceMode, SchedulerType, options};
 use weir_dispatcher::DispatcherOptions;
 use weir_provider_api::{ProviderFactory, ResourceProfile};
 use weir_resourcemanager::{ProviderChoice, ResourceManagerOptions, StartFailureRate, WorkerTemplate};
@@ -198,6 +198,7 @@ fn rest_options(get: &Configuration) -> RestOptions {
         allow_unauthenticated: get.get(&options::ALLOW_UNAUTHENTICATED),
         submit_enabled: get.get(&options::WEB_SUBMIT),
         cancel_enabled: get.get(&options::WEB_CANCEL),
+        rescale_enabled: get.get(&options::SCHEDULER) == SchedulerType::Adaptive,
         refresh_interval: get.get(&options::WEB_REFRESH),
         allow_origin: get.get(&options::WEB_ALLOW_ORIGIN),
         answer_timeout: get.get(&options::WEB_TIMEOUT),

@@ -140,6 +140,9 @@ pub enum ToCoordinator {
         /// The checkpoint.
         checkpoint: u64,
     },
+    /// From now on the vertices have so many subtasks, by position: for enumerators that are made anew, by [`ToCoordinator::Open`] or
+    /// [`ToCoordinator::ResetTasks`] of all tasks. A new process begins with what it has built. Not answered.
+    SetParallelism(Vec<u32>),
     /// Make output visible; what is visible already stays as it is. Answered by [`FromCoordinator::CommitDone`].
     Commit {
         /// The checkpoint it belongs to; `None`: all tasks have finished, nothing else follows.
@@ -220,6 +223,8 @@ pub enum JobMasterEffect {
         /// What was made; or why not.
         result: Result<RequestOutcome, String>,
     },
+    /// Something that is good to know about the job. Nothing to do but to log it.
+    Note(String),
     /// Something went wrong that somebody should look at; the job goes on. Nothing to do but to log it.
     Warning(String),
     /// The job has ended; nothing follows.

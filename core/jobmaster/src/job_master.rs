@@ -2,8 +2,9 @@
 //!
 //! `coordinator.rs` deals with the coordinator process, `scheduling.rs` with slots, `preparing.rs` with worker processes until
 //! their tasks are deployed, `reports.rs` with what comes from TaskManagers after that, `losses.rs` with workers and TaskManagers
-//! that are gone, `checkpoints.rs` with checkpoints and restores, `ending.rs` with the end. All of them tell the scheduler, and [`JobMaster::perform`] does what it asks for.
+//! that are gone, `checkpoints.rs` with checkpoints and restores, `adaptive.rs` with how many subtasks there are, `ending.rs` with the end. All of them tell the scheduler, and [`JobMaster::perform`] does what it asks for.
 
+mod adaptive;
 mod checkpoints;
 mod coordinator;
 mod deployment;
@@ -21,12 +22,16 @@ mod timers;
 mod view;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use weir_checkpoint::CheckpointEvent;
-use weir_model::{DeploymentId, FromTaskManager, JobStatus, SlotWait, TaskManagerId, ToTaskManager};
-use weir_scheduler::{Blame, Effect, Event, ExecutionGraph, JobScheduler, SchedulerOptions, SlotSharing};
+use weir_model::{DeploymentId, FromTaskManager, JobGraph, JobStatus, SlotWait, TaskManagerId, ToTaskManager};
+use weir_scheduler::{
+    Blame, Effect, Event, ExecutionGraph, FailoverStrategy, JobScheduler, SchedulerOptions, SlotSharing,
+};
 
+use self::adaptive::Adaptive;
 use self::checkpoints::Checkpoints;
 use self::coordinator::Coordinator;
 use self::deployment::Deployment;
@@ -51,6 +56,9 @@ pub struct JobMaster {
     /// How long it was in each status, of stays that have ended.
     stays: [Duration; JobStatus::ALL.len()],
     scheduler: JobScheduler,
+    /// The plan with as many subtasks as there are.
+    graph: Arc<JobGraph>,
+    adaptive: Option<Adaptive>,
     sharing: SlotSharing,
     coordinator: Coordinator,
     slots: SlotPool,
@@ -98,16 +106,24 @@ impl JobMaster {
         let scheduler_options = SchedulerOptions {
             cancellation_timeout: options.cancellation_timeout,
             restart_strategy: options.restart_strategy.clone(),
-            failover: options.failover,
+            failover: if options.adaptive.is_some() { FailoverStrategy::Full } else { options.failover },
+            adaptive: options.adaptive.is_some(),
             seed: options.seed,
         };
+        let adaptive = options.adaptive.clone().map(|options| Adaptive::new(options, &spec.graph));
+        let mut slots = SlotPool::new(sharing.slots_needed());
+        if let Some(adaptive) = &adaptive {
+            slots.want(adaptive.desired);
+        }
         Ok(Self {
             accepted: now,
             ended: None,
             status_since: now,
             stays: [Duration::ZERO; JobStatus::ALL.len()],
             coordinator: Coordinator::default(),
-            slots: SlotPool::new(sharing.slots_needed()),
+            slots,
+            graph: spec.graph.clone(),
+            adaptive,
             sharing,
             declared: false,
             waiting: None,
@@ -136,7 +152,8 @@ impl JobMaster {
             JobMasterEvent::TaskManager { id, message } => self.on_task_manager(&id, message, &mut out),
             JobMasterEvent::CancelRequested => self.tell(Event::CancelRequested, &mut out),
             JobMasterEvent::TriggerCheckpoint { request, full } => {
-                self.tell_checkpoints(CheckpointEvent::CheckpointRequested { request, full }, &mut out)
+                let aligned = false;
+                self.tell_checkpoints(CheckpointEvent::CheckpointRequested { request, full, aligned }, &mut out)
             }
             JobMasterEvent::TriggerSavepoint { request, directory, stop } => {
                 self.tell_checkpoints(CheckpointEvent::SavepointRequested { request, directory, stop }, &mut out)
@@ -149,13 +166,20 @@ impl JobMaster {
             }
             JobMasterEvent::Timer { id } => self.on_timer(id, &mut out),
         }
-        self.give_up_if_hopeless(&mut out);
-        self.notice_running(&mut out);
-        while let Some(event) = out.later.pop_front() {
-            self.tell(event, &mut out);
-            self.notice_running(&mut out);
-        }
+        self.settle(&mut out);
         out.effects
+    }
+
+    /// Does what follows from an event once all that it was about is dealt with.
+    fn settle(&mut self, out: &mut Outbox) {
+        loop {
+            self.notice_running(out);
+            self.adapt(out);
+            self.give_up_if_hopeless(out);
+            self.notice_running(out);
+            let Some(event) = out.later.pop_front() else { return };
+            self.tell(event, out);
+        }
     }
 
     fn on_task_manager(&mut self, id: &TaskManagerId, message: FromTaskManager, out: &mut Outbox) {
@@ -187,6 +211,8 @@ impl JobMaster {
             Some(Timer::Workers { deployment }) => self.on_worker_timeout(deployment, out),
             Some(Timer::Opening { number }) => self.on_opening_timeout(number, out),
             Some(Timer::Reset { deployment }) => self.on_reset_timeout(deployment, out),
+            // What is due is looked at after every event.
+            Some(Timer::Resources) => self.adaptive.iter_mut().for_each(Adaptive::rang),
             Some(Timer::Checkpoints { generation }) => {
                 self.tell_checkpoints(CheckpointEvent::Timer { generation }, out)
             }
@@ -211,6 +237,8 @@ impl JobMaster {
                 self.on_status(to, out);
             }
             Effect::FailureRecorded { first, record } => self.remember(first, record),
+            // Dealt with after every event as long as it holds.
+            Effect::AwaitResources => {}
             Effect::Schedule { deployment, tasks } => self.schedule(deployment, tasks, out),
             Effect::Unschedule { deployment } => self.unschedule(deployment, out),
             Effect::Deploy(workers) => self.deploy(&workers, out),

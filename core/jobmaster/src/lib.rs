@@ -15,5 +15,5 @@ mod testing;
 pub use event::{FromCoordinator, JobMasterEffect, JobMasterEvent, Restored, ToCoordinator};
 pub use job_master::JobMaster;
 pub use report::JobReport;
-pub use spec::{JobMasterError, JobMasterOptions, JobSpec, RestoreFrom};
+pub use spec::{AdaptiveOptions, JobMasterError, JobMasterOptions, JobSpec, RescaleError, RestoreFrom};
 pub use weir_scheduler::{FailoverStrategy, RestartStrategy};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_checkpoint::{AssignError, CheckpointOptions, CompletedCheckpoint, RestoreMode, StateDeclarations};
-use weir_model::{InvalidJobGraph, JobGraph, JobId, Launch};
+use weir_model::{InvalidJobGraph, InvalidRequirements, JobGraph, JobId, JobStatus, Launch, VertexId};
 use weir_scheduler::{FailoverStrategy, RestartStrategy};
 
 /// The job a JobMaster runs.
@@ -72,6 +72,72 @@ pub struct JobMasterOptions {
     pub history_size: usize,
     /// Of the randomness in restart delays.
     pub seed: u64,
+    /// Whether the numbers of subtasks follow the slots there are, and how (`jobmanager.scheduler`); `None`: they stay as they were
+    /// built.
+    pub adaptive: Option<AdaptiveOptions>,
+}
+
+/// How a job adapts to the slots there are (`jobmanager.adaptive-scheduler.*`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdaptiveOptions {
+    /// How long a job waits for the slots it cannot do without before it fails, and at most for those it could use
+    /// (`submission.resource-wait-timeout`).
+    pub wait_timeout: Duration,
+    /// How long a job that could run waits for more slots (`submission.resource-stabilization-timeout`).
+    pub stabilization: Duration,
+    /// How long a running job is left alone after it has begun (`executing.cooldown-after-rescaling`).
+    pub cooldown: Duration,
+    /// How long a running job that has got some more slots waits for all it could use (`executing.resource-stabilization-timeout`).
+    pub running_stabilization: Duration,
+    /// With fewer additional subtasks it does not grow, unless it then has all it could use (`min-parallelism-increase`).
+    pub min_increase: u32,
+    /// As many failed checkpoints are taken note of before it rescales without one (`rescale-trigger.max-checkpoint-failures`).
+    pub max_checkpoint_failures: u32,
+    /// After this it rescales without another checkpoint (`rescale-trigger.max-delay`); `None` waits for one.
+    pub max_delay: Option<Duration>,
+}
+
+impl Default for AdaptiveOptions {
+    /// Flink's defaults.
+    fn default() -> Self {
+        Self {
+            wait_timeout: Duration::from_secs(300),
+            stabilization: Duration::from_secs(10),
+            cooldown: Duration::from_secs(30),
+            running_stabilization: Duration::from_secs(60),
+            min_increase: 1,
+            max_checkpoint_failures: 2,
+            max_delay: None,
+        }
+    }
+}
+
+/// Why a job cannot be given requirements. Whoever asked must ask for something else, or of another job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RescaleError {
+    /// Its parallelism is what it was built with.
+    #[error(
+        "the job keeps the parallelism it was started with; jobs change it while they run on clusters with `jobmanager.scheduler: adaptive`. \
+         Otherwise stop it with a savepoint and run it from there with another `--parallelism`"
+    )]
+    NotAdaptive,
+    /// It has ended, or is about to.
+    #[error("the job is {0}; only the parallelism of a job that runs or is to run can be changed")]
+    Ended(JobStatus),
+    /// Vertices that it does not have.
+    #[error("the job has no vertex {0}; `GET /jobs/<job id>/resource-requirements` lists those it has")]
+    UnknownVertex(VertexId),
+    /// A vertex is not mentioned.
+    #[error("nothing is said about the vertex {id} ({name:?}); name every vertex of the job")]
+    MissingVertex {
+        /// The vertex.
+        id: VertexId,
+        /// Its name.
+        name: String,
+    },
+    /// They are not possible.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRequirements),
 }
 
 impl Default for JobMasterOptions {
@@ -85,6 +151,7 @@ impl Default for JobMasterOptions {
             worker_start_timeout: Duration::from_secs(60),
             history_size: 16,
             seed: 0,
+            adaptive: None,
         }
     }
 }

@@ -37,6 +37,7 @@ mod tests {
             last_modification: 0,
             tasks: [0; 10],
             bounded: true,
+            adaptive: false,
         }
     }
 

@@ -161,6 +161,7 @@ pub(crate) mod tests {
                 last_modification: 1000,
                 tasks: [0; 10],
                 bounded: true,
+                adaptive: false,
             },
             graph: Arc::new(JobGraph { name, vertices: Vec::new(), edges: Vec::new(), config: BTreeMap::new() }),
             artifact: None,
@@ -173,6 +174,7 @@ pub(crate) mod tests {
             failures: Vec::new(),
             failures_truncated: false,
             waiting: None,
+            scaling: None,
         }
     }
 

@@ -162,6 +162,38 @@ impl JobGraph {
         self.vertices.iter().map(|vertex| u64::from(vertex.parallelism)).sum()
     }
 
+    /// The number of subtasks of each vertex.
+    pub fn parallelism(&self) -> Vec<u32> {
+        self.vertices.iter().map(|vertex| vertex.parallelism).collect()
+    }
+
+    /// The same job with other numbers of subtasks, one a vertex: chains and exchanges stay as they were built, and so do the ids.
+    pub fn at_parallelism(&self, parallelism: &[u32]) -> JobGraph {
+        debug_assert_eq!(parallelism.len(), self.vertices.len());
+        let mut graph = self.clone();
+        for (vertex, parallelism) in graph.vertices.iter_mut().zip(parallelism) {
+            vertex.parallelism = *parallelism;
+        }
+        graph
+    }
+
+    /// Which vertices have the same number of subtasks whatever it is, because forward edges connect them: by vertex, the position of
+    /// the first of those.
+    pub fn bound_together(&self) -> Vec<u32> {
+        let mut first: Vec<u32> = (0..self.vertices.len() as u32).collect();
+        // Edges lead forwards, but two branches can meet late, so until nothing changes.
+        let mut changed = true;
+        while std::mem::take(&mut changed) {
+            for edge in self.edges.iter().filter(|edge| edge.partitioner == Partitioner::Forward) {
+                let (source, target) = (edge.source as usize, edge.target as usize);
+                let least = first[source].min(first[target]);
+                changed |= first[source] != least || first[target] != least;
+                (first[source], first[target]) = (least, least);
+            }
+        }
+        first
+    }
+
     /// Whether every source ends by itself, so that the job does.
     pub fn is_bounded(&self) -> bool {
         let mut operators = self.vertices.iter().flat_map(|vertex| &vertex.operators);

@@ -3,6 +3,7 @@
 //! Owns the vocabulary every other crate speaks. Never does I/O, never reads a clock, never starts a thread.
 //! Everybody depends on it; it depends on nothing of ours.
 
+mod bounds;
 mod checkpoint;
 mod control;
 mod ids;
@@ -14,6 +15,7 @@ mod states;
 mod task;
 mod view;
 
+pub use bounds::{InvalidRequirements, ParallelismBounds, ResourceRequirements};
 pub use checkpoint::{
     Alignment, CheckpointAcknowledgement, CheckpointDecline, CheckpointKind, CheckpointTrigger, DeclineCause,
     SnapshotMetrics,
@@ -33,5 +35,5 @@ pub use requirements::{FromResourceManager, SlotGrant, SlotWait, ToResourceManag
 pub use states::{ExecutionState, JobStatus};
 pub use task::{Committable, FailureKind, MetricGroup, MetricsSnapshot, OperatorMetric, TaskFailure, TaskId};
 pub use view::{
-    FailureView, JobSummary, JobView, ProviderView, ResourcesView, SubtaskView, TaskManagerView, TaskRates,
+    FailureView, JobSummary, JobView, ProviderView, ResourcesView, ScalingView, SubtaskView, TaskManagerView, TaskRates,
 };

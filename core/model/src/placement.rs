@@ -32,6 +32,11 @@ impl Placement {
         self.by_vertex.len() as u32
     }
 
+    /// The number of subtasks of each vertex, placed or not.
+    pub fn parallelism(&self) -> Vec<u32> {
+        self.by_vertex.iter().map(|subtasks| subtasks.len() as u32).collect()
+    }
+
     /// The worker of a task.
     pub fn worker_of(&self, task: TaskId) -> u32 {
         self.by_vertex[task.vertex as usize][task.subtask as usize]

@@ -14,6 +14,8 @@ pub enum ToResourceManager {
         name: String,
         /// Slots.
         slots: u32,
+        /// With how many it can do: these it gets at once or not at all, what is beyond them as it becomes free. At most `slots`.
+        at_least: u32,
     },
     /// The job does not use these slots any more.
     ReleaseSlots {

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::{
-    Artifact, ExecutionState, JobGraph, JobId, JobStatus, MetricsSnapshot, SlotWait, TaskFailure, TaskId,
-    TaskManagerId, TaskManagerInfo,
+    Artifact, ExecutionState, JobGraph, JobId, JobStatus, MetricsSnapshot, ResourceRequirements, SlotWait, TaskFailure,
+    TaskId, TaskManagerId, TaskManagerInfo,
 };
 
 /// Everything that can be shown of a job. Its size is that of the job's tasks.
@@ -37,6 +37,19 @@ pub struct JobView {
     pub failures_truncated: bool,
     /// Why it waits for slots, while it does.
     pub waiting: Option<SlotWait>,
+    /// How its parallelism may change; `None`: it does not.
+    pub scaling: Option<ScalingView>,
+}
+
+/// How the parallelism of a job may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScalingView {
+    /// Between which numbers of subtasks each vertex runs.
+    pub requirements: ResourceRequirements,
+    /// The numbers of subtasks it was built with, by vertex.
+    pub built: Vec<u32>,
+    /// How often it was rescaled while it ran.
+    pub rescales: u32,
 }
 
 /// A job in one line.
@@ -58,6 +71,8 @@ pub struct JobSummary {
     pub tasks: [u32; ExecutionState::ALL.len()],
     /// Whether all its sources end by themselves.
     pub bounded: bool,
+    /// Whether its parallelism follows the slots there are.
+    pub adaptive: bool,
 }
 
 /// The current attempt of a task.

@@ -6,7 +6,7 @@
 //!
 //! What holds after every event:
 //! - a slot belongs to one job or to none;
-//! - a job that waits gets all that it lacks at once or nothing, so two jobs never wait for each other's half;
+//! - a job that waits gets all that it cannot do without at once or nothing, so two jobs never wait for each other's half;
 //! - whatever was asked of a provider is registered, pending with a deadline, or being stopped.
 
 mod agenda;

@@ -19,9 +19,9 @@ pub use view::TaskManagerSlots;
 
 /// Owns the slots of the cluster.
 ///
-/// Jobs get slots in the order in which they first asked for some: all that a job lacks at once, or nothing. A later job gets
-/// slots before an earlier one only if that costs the earlier one nothing: when what is free and on its way is enough for both, or
-/// when the earlier one needs more than the whole cluster has.
+/// Jobs get slots in the order in which they first asked for some: all that a job cannot do without at once, or nothing; what it could
+/// use beyond that as it becomes free. A later job gets slots before an earlier one only if that costs the earlier one nothing it cannot
+/// do without: when what is free and on its way is enough for both, or when the earlier one needs more than the whole cluster has.
 #[derive(Debug, Clone)]
 pub struct ResourceManager {
     pub(crate) options: ResourceManagerOptions,
@@ -42,6 +42,8 @@ pub(crate) struct Job {
     /// Its place among the jobs.
     order: u64,
     pub(crate) needed: u32,
+    /// With how many it can do.
+    pub(crate) at_least: u32,
     pub(crate) slots: BTreeSet<SlotId>,
     /// What it was last told about its wait.
     told: Option<SlotWait>,
@@ -50,6 +52,11 @@ pub(crate) struct Job {
 impl Job {
     pub(crate) fn lacking(&self) -> u32 {
         self.needed.saturating_sub(self.slots.len() as u32)
+    }
+
+    /// What it gets at once or not at all.
+    pub(crate) fn indispensable(&self) -> u32 {
+        self.at_least.saturating_sub(self.slots.len() as u32)
     }
 }
 
@@ -181,23 +188,25 @@ impl ResourceManager {
     fn on_job(&mut self, message: ToResourceManager, now: Duration) {
         match message {
             ToResourceManager::DeclareRequirements { job, slots: 0, .. } => self.forget_job(job, now),
-            ToResourceManager::DeclareRequirements { job, name, slots } => self.on_requirements(job, name, slots),
+            ToResourceManager::DeclareRequirements { job, name, slots, at_least } => {
+                self.on_requirements(job, name, slots, at_least)
+            }
             ToResourceManager::ReleaseSlots { job, slots } => {
                 self.release(job, slots, now);
             }
         }
     }
 
-    fn on_requirements(&mut self, id: JobId, name: String, needed: u32) {
+    fn on_requirements(&mut self, id: JobId, name: String, needed: u32, at_least: u32) {
         let next_order = self.next_order;
         let job = self.jobs.entry(id).or_insert_with(|| {
             self.next_order += 1;
             for provider in &mut self.workers.providers {
                 provider.refused = None;
             }
-            Job { name: String::new(), order: next_order, needed: 0, slots: BTreeSet::new(), told: None }
+            Job { name: String::new(), order: next_order, needed: 0, at_least: 0, slots: BTreeSet::new(), told: None }
         });
-        (job.name, job.needed) = (name, needed);
+        (job.name, job.needed, job.at_least) = (name, needed, at_least.min(needed));
         let (order, lacking) = (job.order, job.lacking());
         if lacking > 0 {
             self.waiting.insert(order, id);

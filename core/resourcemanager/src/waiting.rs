@@ -17,8 +17,8 @@ impl ResourceManager {
         for id in self.waiting.values() {
             let job = &self.jobs[id];
             let never = possible
-                .filter(|&possible| job.needed > possible)
-                .map(|possible| self.never(job.needed, possible, &common));
+                .filter(|&possible| job.at_least > possible)
+                .map(|possible| self.never(job.at_least, possible, &common));
             let mut reasons = common.clone();
             if jobs_before > 0 {
                 let jobs = if jobs_before == 1 {

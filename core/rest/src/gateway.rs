@@ -8,7 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt};
 use serde::Serialize;
-use weir_model::{Artifact, JobGraph, JobId, JobSummary, JobView, ResourcesView, TaskManagerId, TaskManagerView};
+use weir_model::{
+    Artifact, JobGraph, JobId, JobSummary, JobView, ParallelismBounds, ResourcesView, TaskManagerId, TaskManagerView,
+    VertexId,
+};
 
 use crate::{JobCheckpoints, SavepointRequest};
 
@@ -53,6 +56,10 @@ pub trait ClusterGateway: Send + Sync + 'static {
     }
     /// Asks a job to stop; returns once the request is accepted. Conflict if it has ended otherwise; fine if it was canceled.
     fn cancel(&self, id: JobId) -> Answer<'_, ()>;
+
+    /// Sets between which numbers of subtasks each vertex of a job runs; returns once that is known to be possible. BadRequest if it is
+    /// not, Conflict if the job has ended or keeps the parallelism it has.
+    fn rescale(&self, id: JobId, bounds: BTreeMap<VertexId, ParallelismBounds>) -> Answer<'_, ()>;
 
     /// The checkpoints of a job; `None` if it takes none and nobody can ask it for one.
     fn checkpoints(&self, id: JobId) -> Answer<'_, Option<Arc<JobCheckpoints>>>;

@@ -20,6 +20,8 @@ pub struct RestOptions {
     pub submit_enabled: bool,
     /// Whether jobs can be canceled (`web.cancel.enable`).
     pub cancel_enabled: bool,
+    /// Whether the parallelism of running jobs can be changed (`jobmanager.scheduler`).
+    pub rescale_enabled: bool,
     /// How often the dashboard refreshes itself (`web.refresh-interval`).
     pub refresh_interval: Duration,
     /// Value of the header `Access-Control-Allow-Origin` (`web.access-control-allow-origin`).
@@ -58,6 +60,7 @@ impl Default for RestOptions {
             allow_unauthenticated: false,
             submit_enabled: true,
             cancel_enabled: true,
+            rescale_enabled: false,
             refresh_interval: Duration::from_secs(3),
             allow_origin: "*".to_owned(),
             max_content_length: 100 << 20,

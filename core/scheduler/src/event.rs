@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weir_model::{JobStatus, Placement, TaskFailure, TaskId};
 
-use crate::{FailureRecord, JobReport};
+use crate::{ExecutionGraph, FailureRecord, JobReport};
 
 /// Whose doing the loss of a worker is, as far as can be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,11 @@ pub enum Blame {
 pub enum Event {
     /// Run the job.
     Start,
+    /// The answer to [`Effect::AwaitResources`]: the job runs with these tasks now.
+    ResourcesReady(Box<ExecutionGraph>),
+    /// The job is to run with other numbers of subtasks: all its tasks are stopped, and [`Effect::AwaitResources`] follows. Only for a
+    /// job that is adaptive; not a failure.
+    Rescale,
     /// The workers for the tasks of an [`Effect::Schedule`] are there.
     Placed {
         /// The deployment.
@@ -121,6 +126,9 @@ pub enum Effect {
         /// The failure.
         record: FailureRecord,
     },
+    /// Of an adaptive job: nothing of it runs, and it is to. Find out with how many subtasks it can, then send
+    /// [`Event::ResourcesReady`].
+    AwaitResources,
     /// Find workers for these tasks, then send [`Event::Placed`], or [`Event::DeploymentFailed`].
     Schedule {
         /// The deployment that will start them.

@@ -8,7 +8,7 @@ use weir_model::{DistributionPattern, InvalidJobGraph, JobGraph, KeyGroups, Part
 ///
 /// Takes memory by vertices and edges of the JobGraph, not by tasks, let alone by channels: subtasks are numbers, and which of them an
 /// edge connects is computed from its pattern.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecutionGraph {
     job_name: String,
     vertices: Vec<ExecutionJobVertex>,

@@ -1,13 +1,14 @@
 //! The life of a job as a state machine: one event in, effects out.
 //!
 //! Task events are in `tasks.rs`, the start of tasks in `deploying.rs`, what follows from failures in `failing.rs` and
-//! `restarting.rs`, stopping tasks in `canceling.rs`, the ways to an end in `ending.rs`.
+//! `restarting.rs`, another parallelism in `rescaling.rs`, stopping tasks in `canceling.rs`, the ways to an end in `ending.rs`.
 
 mod canceling;
 mod deploying;
 mod ending;
 mod executions;
 mod failing;
+mod rescaling;
 mod restarting;
 mod tasks;
 #[cfg(test)]
@@ -36,6 +37,8 @@ pub struct SchedulerOptions {
     pub restart_strategy: RestartStrategy,
     /// Which tasks a failure takes along.
     pub failover: FailoverStrategy,
+    /// Whether the numbers of subtasks follow the slots there are: before tasks are scheduled, somebody says with how many.
+    pub adaptive: bool,
     /// Of the randomness in restart delays.
     pub seed: u64,
 }
@@ -68,6 +71,8 @@ pub struct JobScheduler {
     /// While the status is RESTARTING.
     restart: Option<Restart>,
     restarts: u32,
+    /// Between [`Effect::AwaitResources`] and [`Event::ResourcesReady`].
+    awaits_resources: bool,
     /// Whose doing the trouble since the last restart is; `None` while all that is known are broken connections.
     blame: Option<Blame>,
     /// Orders to stop that have not been obeyed, oldest first.
@@ -105,6 +110,7 @@ impl JobScheduler {
             options,
             restart: None,
             restarts: 0,
+            awaits_resources: false,
             blame: None,
             cancellations: VecDeque::new(),
             timer: None,
@@ -136,6 +142,8 @@ impl JobScheduler {
         use ExecutionState::{Finished, Initializing, Running};
         match event {
             Event::Start => self.on_start(now, effects),
+            Event::ResourcesReady(graph) => self.on_resources_ready(*graph, now, effects),
+            Event::Rescale => self.on_rescale(now, effects),
             Event::Placed { deployment, placement } => self.on_placed(deployment, &placement, now, effects),
             Event::DeploymentFailed { deployment, task, failure, blame } => {
                 self.on_deployment_failed(deployment, task, failure, blame, now, effects)
@@ -210,6 +218,11 @@ impl JobScheduler {
     /// How often tasks were started again.
     pub fn restarts(&self) -> u32 {
         self.restarts
+    }
+
+    /// Whether nothing runs until somebody says with how many subtasks.
+    pub fn awaits_resources(&self) -> bool {
+        self.awaits_resources
     }
 
     /// Whether all tasks have finished and their output is being made visible.

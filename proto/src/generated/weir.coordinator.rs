@@ -31,7 +31,7 @@ pub mod to_job_manager {
 /// To the coordinator.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ToCoordinator {
-    #[prost(oneof = "to_coordinator::Message", tags = "1, 2, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "to_coordinator::Message", tags = "1, 2, 4, 5, 6, 7, 8, 9, 10")]
     pub message: ::core::option::Option<to_coordinator::Message>,
 }
 /// Nested message and enum types in `ToCoordinator`.
@@ -54,6 +54,8 @@ pub mod to_coordinator {
         SnapshotEnumerators(super::SnapshotEnumerators),
         #[prost(message, tag = "9")]
         CheckpointCompleted(super::CheckpointCompleted),
+        #[prost(message, tag = "10")]
+        SetParallelism(super::SetParallelism),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -131,6 +133,14 @@ pub struct EnumeratorsSnapshotted {
 pub struct CheckpointCompleted {
     #[prost(uint64, tag = "1")]
     pub checkpoint: u64,
+}
+/// From now on the vertices have so many subtasks. It matters to enumerators that are made anew, for Open or for ResetTasks of all
+/// tasks. Not answered.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetParallelism {
+    /// By position of the vertex in the JobGraph.
+    #[prost(uint32, repeated, tag = "1")]
+    pub parallelism: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Opened {

@@ -262,7 +262,7 @@ pub struct Deploy {
     /// All workers of the job, the receiver among them.
     #[prost(message, repeated, tag = "1")]
     pub peers: ::prost::alloc::vec::Vec<WorkerAddress>,
-    /// Where the tasks of every vertex run.
+    /// Where the tasks of every vertex run. A vertex has as many subtasks as are listed, whatever the graph says.
     #[prost(message, repeated, tag = "2")]
     pub placements: ::prost::alloc::vec::Vec<VertexPlacement>,
     /// The graph the placements refer to; a worker whose own differs refuses.

@@ -106,8 +106,8 @@ impl CheckpointCoordinator {
             CheckpointEvent::Ended { status } => self.on_ended(status, &mut out),
             // What is due is looked at after every event; the timer only makes sure that there is one.
             CheckpointEvent::Timer { generation } => self.timer.rang(generation),
-            CheckpointEvent::CheckpointRequested { request, full } => {
-                self.on_checkpoint_requested(request, full, &mut out)
+            CheckpointEvent::CheckpointRequested { request, full, aligned } => {
+                self.on_checkpoint_requested(Queued { request, full, aligned }, &mut out)
             }
             CheckpointEvent::SavepointRequested { request, directory, stop } => {
                 self.on_savepoint_requested(request, directory, stop, &mut out)

@@ -41,10 +41,12 @@ impl CheckpointCoordinator {
     }
 
     /// The job goes on with other numbers of subtasks. To be called when all tasks are interrupted, before they are deployed again.
-    pub fn rescale(&mut self, job: CheckpointJob) {
+    /// `deployment`: the one that will run them, if [`CheckpointEvent::Redeployed`](crate::CheckpointEvent::Redeployed) does not say so, because
+    /// it is the job's first.
+    pub fn rescale(&mut self, job: CheckpointJob, deployment: Option<u32>) {
         debug_assert!(self.pending.is_empty() && !self.running && job.id == self.job.id);
         self.tasks = Tasks::new(job.task_count());
-        (0..job.task_count()).for_each(|index| self.tasks.set_deployment(index, None));
+        (0..job.task_count()).for_each(|index| self.tasks.set_deployment(index, deployment));
         self.job = job;
     }
 

@@ -12,6 +12,7 @@ use crate::{CheckpointEffect, CompletedCheckpoint, RequestOutcome, StopMode};
 pub(super) struct Queued {
     pub request: u64,
     pub full: bool,
+    pub aligned: bool,
 }
 
 /// The savepoint with which the job stops.
@@ -23,11 +24,11 @@ pub(super) struct Stopping {
 }
 
 impl CheckpointCoordinator {
-    pub(super) fn on_checkpoint_requested(&mut self, request: u64, full: bool, out: &mut Effects) {
+    pub(super) fn on_checkpoint_requested(&mut self, queued: Queued, out: &mut Effects) {
         match self.why_not() {
-            Some(reason) => out.push(refuse(request, format!("no checkpoint can be taken: {reason}"))),
+            Some(reason) => out.push(refuse(queued.request, format!("no checkpoint can be taken: {reason}"))),
             // Begun at the end of this event unless there are too many.
-            None => self.queued.push_back(Queued { request, full }),
+            None => self.queued.push_back(queued),
         }
     }
 
@@ -52,7 +53,8 @@ impl CheckpointCoordinator {
             Some(StopMode::Suspend) => CheckpointKind::Suspend,
             Some(StopMode::Drain) => CheckpointKind::Drain,
         };
-        self.begin(kind, Some(request), true, Some(directory), out);
+        let alignment = self.alignment(kind);
+        self.begin((kind, alignment), Some(request), true, Some(directory), out);
         if kind.stops() {
             self.stopping = Some(Stopping { request, completed: None });
             self.refuse_queued("the job is being stopped with a savepoint", out);

@@ -64,8 +64,12 @@ impl CheckpointCoordinator {
         }
         self.expire(out);
         while self.has_room() && self.why_not().is_none() {
-            let Some(Queued { request, full }) = self.queued.pop_front() else { break };
-            self.begin(CheckpointKind::Checkpoint, Some(request), full, None, out);
+            let Some(Queued { request, full, aligned }) = self.queued.pop_front() else { break };
+            let alignment = match self.alignment(CheckpointKind::Checkpoint) {
+                Alignment::UnalignedAfter(_) if aligned => Alignment::Aligned,
+                alignment => alignment,
+            };
+            self.begin((CheckpointKind::Checkpoint, alignment), Some(request), full, None, out);
         }
         if self.periodic_due().is_some_and(|due| due <= self.now) {
             self.begin_periodic(out);
@@ -124,7 +128,8 @@ impl CheckpointCoordinator {
             // At a fixed rate; what was missed is not made up for.
             let following = next.saturating_add(interval);
             self.periodic.next = Some(if following > self.now { following } else { self.now.saturating_add(interval) });
-            self.begin(CheckpointKind::Checkpoint, None, false, None, out);
+            let kind = CheckpointKind::Checkpoint;
+            self.begin((kind, self.alignment(kind)), None, false, None, out);
         }
     }
 
@@ -150,7 +155,7 @@ impl CheckpointCoordinator {
     /// Nothing may speak against it. `directory`: of a savepoint.
     pub(super) fn begin(
         &mut self,
-        kind: CheckpointKind,
+        (kind, alignment): (CheckpointKind, Alignment),
         request: Option<u64>,
         full: bool,
         directory: Option<String>,
@@ -165,7 +170,7 @@ impl CheckpointCoordinator {
             checkpoint,
             timestamp: i64::try_from(self.now.as_millis()).unwrap_or(i64::MAX),
             kind,
-            alignment: self.alignment(kind),
+            alignment,
             base: self.retention.base().filter(|_| self.options.incremental && !full && job_directory.is_some()),
             directory: directory.or_else(|| job_directory.as_deref().map(|uri| checkpoint_directory(uri, checkpoint))),
             shared_directory: job_directory.as_deref().map(shared_directory),
@@ -186,7 +191,8 @@ impl CheckpointCoordinator {
         checkpoint
     }
 
-    fn alignment(&self, kind: CheckpointKind) -> Alignment {
+    /// What tasks with several inputs do, by the options.
+    pub(super) fn alignment(&self, kind: CheckpointKind) -> Alignment {
         match self.options.mode {
             // Savepoints of at-least-once jobs are taken like their checkpoints, as in Flink; where the job stops, what lies behind
             // the barrier would be in state and be read again.

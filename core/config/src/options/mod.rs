@@ -1,5 +1,6 @@
 //! All options. The texts are the manual: `docs/configuration.md` is made of them.
 
+mod adaptive;
 mod checkpointing;
 mod cluster;
 mod job;
@@ -7,6 +8,7 @@ mod rest;
 mod state;
 mod taskmanager;
 
+pub use adaptive::*;
 pub use checkpointing::*;
 pub use cluster::*;
 pub use job::*;
@@ -75,6 +77,13 @@ pub fn all_options() -> &'static [&'static dyn AnyOption] {
         &FAILURE_HISTORY,
         &CHECKPOINT_HISTORY,
         &SCHEDULER,
+        &ADAPTIVE_WAIT,
+        &ADAPTIVE_STABILIZATION,
+        &ADAPTIVE_COOLDOWN,
+        &ADAPTIVE_RUNNING_STABILIZATION,
+        &ADAPTIVE_MIN_INCREASE,
+        &ADAPTIVE_CHECKPOINT_FAILURES,
+        &ADAPTIVE_MAX_DELAY,
         &HEARTBEAT_INTERVAL,
         &HEARTBEAT_TIMEOUT,
         &SLOT_REQUEST_TIMEOUT,

@@ -1,6 +1,6 @@
 //! Options of state, and of where it comes from.
 
-use crate::{ByteSize, ClaimMode, ConfigOption, List, SchedulerType, StateBackendType};
+use crate::{ByteSize, ClaimMode, ConfigOption, List, StateBackendType};
 
 /// `state.backend.type`: where the state of running tasks is.
 pub static STATE_BACKEND: ConfigOption<StateBackendType> = ConfigOption::new(
@@ -49,13 +49,5 @@ pub static RECOVERY_IGNORE_UNCLAIMED: ConfigOption<bool> = ConfigOption::new(
 pub static LOCAL_STATE_DIRS: ConfigOption<Option<List>> = ConfigOption::optional(
     "taskmanager.state.local.root-dirs",
     "Folders of the TaskManager for state in files and for copies of checkpoints. When it is not set, a folder in that of the TaskManager.",
-)
-.cluster();
-
-/// `jobmanager.scheduler`: whether jobs adapt to the slots there are.
-pub static SCHEDULER: ConfigOption<SchedulerType> = ConfigOption::new(
-    "jobmanager.scheduler",
-    "default",
-    "`default`: a job runs when it has the slots it needs. `adaptive`, with the slots there are, is refused: it is not there yet.",
 )
 .cluster();

@@ -73,6 +73,7 @@ fn view(record: &JobRecord, problem: &str, now: u64) -> JobView {
             last_modification: now,
             tasks,
             bounded: record.graph.is_bounded(),
+            adaptive: false,
         },
         vertices: vertices.collect(),
         graph: record.graph.clone(),
@@ -85,5 +86,6 @@ fn view(record: &JobRecord, problem: &str, now: u64) -> JobView {
         failures: vec![failure],
         failures_truncated: false,
         waiting: None,
+        scaling: None,
     }
 }

@@ -14,7 +14,7 @@ use weir_model::{
 use weir_scheduler::Event;
 
 use super::timers::Timer;
-use super::{JobMaster, Outbox};
+use super::{JobMaster, Outbox, adaptive};
 use crate::{JobMasterEffect, JobMasterError, JobSpec, Restored, ToCoordinator};
 
 /// The job's checkpoints.
@@ -49,6 +49,36 @@ impl Checkpoints {
             restored.map_err(JobMasterError::Restore)?;
         }
         Ok(Self { coordinator, job, allow_non_restored, running: false })
+    }
+
+    /// The job goes on with other numbers of subtasks, none of which runs. `first`: none ever ran.
+    pub(super) fn rescale(&mut self, job: CheckpointJob, first: bool) {
+        self.coordinator.rescale(job.clone(), first.then_some(0));
+        self.job = job;
+    }
+
+    /// Why tasks of this job, which has other numbers of subtasks, could not go on from where they would have to.
+    pub(super) fn not_for(&self, job: &CheckpointJob) -> Option<AssignError> {
+        // Without records in flight, everything can be divided anew.
+        let RestorePoint::Checkpoint { checkpoint, .. } = self.coordinator.restore_point() else { return None };
+        assign(&checkpoint.metadata, job, self.allow_non_restored)
+            .err()
+            .filter(|error| matches!(error, AssignError::InFlight { .. }))
+    }
+
+    /// Whether the job is being stopped with a savepoint.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.coordinator.is_stopping()
+    }
+
+    /// Whether there is a complete checkpoint, so that nothing is done twice for long.
+    pub(super) fn has_complete(&self) -> bool {
+        matches!(self.coordinator.restore_point(), RestorePoint::Checkpoint { .. })
+    }
+
+    /// Whether all tasks run or have finished, as far as their coordinator knows.
+    pub(super) fn all_run(&self) -> bool {
+        self.running
     }
 
     /// Takes what is not known to be visible, when all tasks have finished.
@@ -125,6 +155,9 @@ impl JobMaster {
             CheckpointEffect::Remove { removal, items } => out.push(JobMasterEffect::Remove { removal, items }),
             CheckpointEffect::FailJob { reason } => {
                 out.later.push_back(Event::GlobalFailure(TaskFailure::new(FailureKind::Job, reason)));
+            }
+            CheckpointEffect::RequestDone { request: adaptive::OWN_REQUEST, result } => {
+                self.on_checkpoint_before_rescaling(result, out.now);
             }
             CheckpointEffect::RequestDone { request, result } => {
                 out.push(JobMasterEffect::RequestDone { request, result });

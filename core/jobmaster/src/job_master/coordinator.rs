@@ -28,6 +28,8 @@ pub(super) struct Coordinator {
     killed: Option<String>,
     /// The checkpoint it was opened from; `None`: from the beginning.
     opened_from: Option<u64>,
+    /// The numbers of subtasks it knows of, if they are not those the job was built with.
+    parallelism: Option<Vec<u32>>,
     /// What is committed when all tasks have finished.
     final_commit: Option<Vec<Committable>>,
     /// How often a process was lost while it did so.
@@ -117,11 +119,26 @@ impl JobMaster {
             let enumerators = restored.map(|restored| restored.enumerators).unwrap_or_default();
             restored = Some(Restored { checkpoint, enumerators, committables });
         }
+        self.tell_parallelism(out);
         self.coordinator.state = State::Opening;
         self.coordinator.openings += 1;
         let (number, lost_run_ids) = (self.coordinator.openings, self.coordinator.lost_run_ids.clone());
         out.coordinator(ToCoordinator::Open { run_id: self.run_id(), lost_run_ids, restored });
         self.limit_answer(Timer::Opening { number }, out);
+    }
+
+    /// Makes sure that the coordinator knows how many subtasks there are.
+    fn tell_parallelism(&mut self, out: &mut Outbox) {
+        let parallelism = self.graph.parallelism();
+        if self.coordinator_has_other_parallelism() {
+            out.coordinator(ToCoordinator::SetParallelism(parallelism.clone()));
+            self.coordinator.parallelism = Some(parallelism);
+        }
+    }
+
+    fn coordinator_has_other_parallelism(&self) -> bool {
+        let known = self.coordinator.parallelism.clone().unwrap_or_else(|| self.spec.graph.parallelism());
+        known != self.graph.parallelism()
     }
 
     /// A coordinator may take as long to answer as a worker may to start: both run the author's code and look at storage.
@@ -166,7 +183,7 @@ impl JobMaster {
                     return self.ask_for_final_commit(out);
                 }
                 if first {
-                    self.declare_requirements(self.sharing.slots_needed(), out);
+                    self.declare_requirements(out);
                     self.tell(Event::Start, out);
                 }
                 self.reset_what_is_scheduled(out);
@@ -199,7 +216,7 @@ impl JobMaster {
         out: &mut Outbox,
     ) -> bool {
         match self.coordinator.state {
-            State::Open if deployment == 0 => true,
+            State::Open if deployment == 0 && !self.coordinator_has_other_parallelism() => true,
             State::Open => {
                 self.send_reset(deployment, tasks, restore, out);
                 false
@@ -215,7 +232,10 @@ impl JobMaster {
                 true
             }
             // It may be about to begin from a checkpoint that has turned out to be unreadable since.
-            State::Opening => self.coordinator.opened_from == restore.map(|restore| restore.checkpoint),
+            State::Opening => {
+                self.coordinator.opened_from == restore.map(|restore| restore.checkpoint)
+                    && !self.coordinator_has_other_parallelism()
+            }
             State::Restarting => true,
         }
     }
@@ -227,6 +247,7 @@ impl JobMaster {
             // The commit of what other tasks have prepared goes on, and their splits stay with them.
             restored => Restored { committables: Vec::new(), ..restored },
         });
+        self.tell_parallelism(out);
         self.coordinator.resets.push_back(deployment);
         out.coordinator(ToCoordinator::ResetTasks { tasks: if all { Vec::new() } else { tasks.to_vec() }, restored });
         self.limit_answer(Timer::Reset { deployment }, out);
@@ -308,6 +329,7 @@ impl JobMaster {
             self.coordinator.lost_run_ids.push(run_id);
         }
         self.coordinator.state = State::Lost;
+        self.coordinator.parallelism = None;
         self.coordinator.resets.clear();
         let killed = self.coordinator.killed.take();
         let reason = killed.as_deref().unwrap_or(reason);

@@ -23,7 +23,7 @@ impl JobMaster {
         // All tasks have ended, so their workers were told to leave or are gone.
         debug_assert!(self.deployments.is_empty(), "{:?}", self.deployments);
         if self.declared {
-            self.declare_requirements(0, out);
+            self.give_slots_back(out);
         }
         if self.coordinator.exists() {
             out.coordinator(ToCoordinator::Shutdown);

@@ -1,8 +1,9 @@
 //! From a schedule to slots.
 
 use std::fmt::Write;
+use std::time::Duration;
 
-use weir_model::{FailureKind, FromResourceManager, TaskFailure, TaskId, ToResourceManager};
+use weir_model::{FailureKind, FromResourceManager, SlotId, TaskFailure, TaskId, ToResourceManager};
 use weir_scheduler::{Blame, Event};
 
 use super::deployment::{Deployment, Phase};
@@ -11,13 +12,25 @@ use super::{JobMaster, Outbox};
 use crate::JobMasterEffect;
 
 impl JobMaster {
-    pub(super) fn declare_requirements(&mut self, slots: u32, out: &mut Outbox) {
+    /// Tells how many slots the job could use, and with how many it can do.
+    pub(super) fn declare_requirements(&mut self, out: &mut Outbox) {
+        let (slots, at_least) = match &self.adaptive {
+            Some(adaptive) => (adaptive.desired, adaptive.required),
+            None => (self.sharing.slots_needed(), self.sharing.slots_needed()),
+        };
         self.declared = true;
-        out.push(JobMasterEffect::ResourceManager(ToResourceManager::DeclareRequirements {
-            job: self.spec.id,
-            name: self.spec.graph.name.clone(),
-            slots,
-        }));
+        self.declare(slots, at_least, out);
+    }
+
+    /// The job needs none any more.
+    pub(super) fn give_slots_back(&mut self, out: &mut Outbox) {
+        self.declare(0, 0, out);
+    }
+
+    fn declare(&mut self, slots: u32, at_least: u32, out: &mut Outbox) {
+        let (job, name) = (self.spec.id, self.spec.graph.name.clone());
+        let message = ToResourceManager::DeclareRequirements { job, name, slots, at_least };
+        out.push(JobMasterEffect::ResourceManager(message));
     }
 
     pub(super) fn on_resource_manager(&mut self, message: FromResourceManager, out: &mut Outbox) {
@@ -25,15 +38,20 @@ impl JobMaster {
             FromResourceManager::SlotsGranted(grants) => {
                 self.waiting = None;
                 let surplus = self.slots.grant(grants);
-                if !surplus.is_empty() {
-                    let job = self.spec.id;
-                    out.push(JobMasterEffect::ResourceManager(ToResourceManager::ReleaseSlots { job, slots: surplus }));
-                }
+                self.release(surplus, out);
                 self.prepare_what_has_slots(out);
             }
             FromResourceManager::TaskManagerLost { id, reason } => self.on_task_manager_lost(&id, &reason, out),
             // Kept even if no tasks wait now: it is not said again when they do.
             FromResourceManager::Waiting(wait) => self.waiting = Some(wait),
+        }
+    }
+
+    /// Gives slots back.
+    pub(super) fn release(&self, slots: Vec<SlotId>, out: &mut Outbox) {
+        if !slots.is_empty() {
+            let job = self.spec.id;
+            out.push(JobMasterEffect::ResourceManager(ToResourceManager::ReleaseSlots { job, slots }));
         }
     }
 
@@ -89,7 +107,7 @@ impl JobMaster {
     }
 
     pub(super) fn waits_for_slots(&self) -> bool {
-        self.deployments.values().any(Deployment::is_waiting)
+        self.deployments.values().any(Deployment::is_waiting) || self.lacks_indispensable_slots()
     }
 
     pub(super) fn on_slot_timeout(&mut self, number: u32, out: &mut Outbox) {
@@ -97,17 +115,17 @@ impl JobMaster {
             // It got them, or was given up.
             return;
         }
-        let failure = TaskFailure::new(FailureKind::Job, self.explain_slot_timeout());
+        let text =
+            self.explain_lack(self.sharing.slots_needed(), self.options.slot_request_timeout, "slot.request.timeout");
+        let failure = TaskFailure::new(FailureKind::Job, text);
         self.tell(Event::DeploymentFailed { deployment: number, task: None, failure, blame: Blame::Job }, out);
     }
 
     /// What Flink calls NoResourceAvailableException.
-    fn explain_slot_timeout(&self) -> String {
-        let (needed, granted) = (self.sharing.slots_needed(), self.slots.granted());
-        let timeout = self.options.slot_request_timeout;
-        let mut text = format!(
-            "not enough slots: the job needs {needed} and got {granted} within {timeout:?} (slot.request.timeout)"
-        );
+    pub(super) fn explain_lack(&self, needed: u32, timeout: Duration, option: &str) -> String {
+        let granted = self.slots.granted();
+        let mut text =
+            format!("not enough slots: the job needs {needed} and got {granted} within {timeout:?} ({option})");
         if let Some(wait) = &self.waiting {
             let (available, pending) = (wait.available, wait.pending);
             // Writing to a String does not fail.

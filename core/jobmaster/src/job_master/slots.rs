@@ -16,6 +16,8 @@ pub(super) struct SlotPool {
     free: usize,
     /// Number of the job's slots that have no place.
     unplaced: usize,
+    /// How many slots are kept.
+    wanted: usize,
 }
 
 #[derive(Debug)]
@@ -29,7 +31,44 @@ struct TaskManagerSlots {
 impl SlotPool {
     /// None of a number of slots.
     pub(super) fn new(slots: u32) -> Self {
-        Self { places: vec![None; slots as usize], task_managers: BTreeMap::new(), free: 0, unplaced: slots as usize }
+        let slots = slots as usize;
+        Self { places: vec![None; slots], task_managers: BTreeMap::new(), free: 0, unplaced: slots, wanted: slots }
+    }
+
+    /// Sets how many slots are kept, which may be more than the job has places for.
+    pub(super) fn want(&mut self, slots: u32) {
+        self.wanted = slots as usize;
+    }
+
+    /// The job has another number of slots, none of which has a place.
+    pub(super) fn resize(&mut self, slots: u32) {
+        for of_one in self.task_managers.values_mut() {
+            let used = std::mem::take(&mut of_one.used);
+            self.free += used.len();
+            of_one.free.extend(used.into_keys());
+        }
+        self.places = vec![None; slots as usize];
+        self.unplaced = slots as usize;
+    }
+
+    /// Takes out slots that are no places, as far as there are more than are wanted.
+    pub(super) fn take_surplus(&mut self) -> Vec<SlotId> {
+        let count = (self.granted() as usize).saturating_sub(self.wanted).min(self.free);
+        // From where the job has the least first: a TaskManager that is not used at all can be stopped.
+        let mut by_use: Vec<_> = self.task_managers.iter_mut().collect();
+        by_use.sort_by_key(|(_, slots)| slots.used.len());
+        let slots = by_use.into_iter().flat_map(|(id, slots)| {
+            let free = std::mem::take(&mut slots.free);
+            free.into_iter().map(move |index| SlotId { task_manager: id.clone(), index })
+        });
+        let mut surplus: Vec<_> = slots.collect();
+        for kept in surplus.split_off(count) {
+            if let Some(slots) = self.task_managers.get_mut(&kept.task_manager) {
+                slots.free.insert(kept.index);
+            }
+        }
+        self.free -= surplus.len();
+        surplus
     }
 
     /// Takes in granted slots. Those the job has no use for are returned.
@@ -42,7 +81,7 @@ impl SlotPool {
                 // Granted twice.
                 continue;
             }
-            if self.free == self.unplaced {
+            if self.free + self.places.len() - self.unplaced >= self.wanted {
                 slots.free.remove(&slot.index);
                 surplus.push(slot);
             } else {
@@ -168,6 +207,26 @@ mod tests {
         assert!(pool.place(&[0, 1, 2, 3, 4, 5], &sharing));
         let found: Vec<_> = places(&pool).into_iter().flatten().map(|(id, _)| id).collect();
         assert_eq!(found, ["tm-1", "tm-2", "tm-1", "tm-1", "tm-2", "tm-2"]);
+    }
+
+    #[test]
+    fn a_job_of_another_size_has_its_slots_placed_anew_and_gives_back_what_it_does_not_want() {
+        let mut pool = SlotPool::new(2);
+        pool.want(4);
+        assert_eq!(pool.grant(grants(&[(1, 0), (2, 0), (2, 1), (3, 0), (3, 1)])).len(), 1);
+        assert_eq!(pool.granted(), 4);
+        assert!(pool.place(&[0, 1], &sharing(&[(2, "a")])));
+        pool.resize(4);
+        assert_eq!((pool.granted(), pool.take_surplus()), (4, vec![]));
+        assert!(pool.place(&[0, 1, 2, 3], &sharing(&[(4, "a")])));
+        pool.resize(1);
+        pool.want(2);
+        assert!(pool.place(&[0], &sharing(&[(1, "a")])));
+        assert_eq!(pool.take_surplus().len(), 2);
+        assert_eq!((pool.granted(), pool.take_surplus()), (2, vec![]));
+        pool.lose(&pool.place_of(0).unwrap().task_manager.clone());
+        assert_eq!(pool.grant(grants(&[(5, 0), (5, 1), (5, 2)])).len(), 2);
+        assert_eq!(pool.granted(), 2);
     }
 
     #[test]

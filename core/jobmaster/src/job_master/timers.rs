@@ -17,6 +17,8 @@ pub(super) enum Timer {
     Workers { deployment: u32 },
     /// The coordinator must have opened inputs and outputs.
     Opening { number: u32 },
+    /// There may be slots enough, or time enough may have passed, for another parallelism.
+    Resources,
     /// Something of the checkpoints'.
     Checkpoints { generation: u64 },
     /// The coordinator must have reset a deployment's tasks.

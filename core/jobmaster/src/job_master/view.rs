@@ -22,6 +22,7 @@ impl JobMaster {
             last_modification: millis(self.scheduler.changed().max(self.accepted)),
             tasks: ExecutionState::ALL.map(|state| self.scheduler.count(state)),
             bounded: self.spec.graph.is_bounded(),
+            adaptive: self.adaptive.is_some(),
         }
     }
 
@@ -29,7 +30,7 @@ impl JobMaster {
     pub fn view(&self) -> JobView {
         JobView {
             summary: self.summary(),
-            graph: self.spec.graph.clone(),
+            graph: self.graph.clone(),
             artifact: Some(self.spec.launch.artifact.clone()),
             timestamps: self.status_timestamps(),
             time_in_status: self.stays.map(millis),
@@ -37,14 +38,15 @@ impl JobMaster {
             restart_strategy: self.options.restart_strategy.describe(),
             restarts: self.scheduler.restarts(),
             vertices: (0u32..)
-                .zip(&self.spec.graph.vertices)
+                .zip(&self.graph.vertices)
                 .map(|(vertex, data)| {
                     (0..data.parallelism).map(|subtask| self.subtask(TaskId { vertex, subtask })).collect()
                 })
                 .collect(),
             failures: self.failures(),
             failures_truncated: self.history.truncated(),
-            waiting: self.waiting.clone().filter(|_| self.waits_for_slots()),
+            waiting: self.slot_wait(),
+            scaling: self.scaling_view(),
         }
     }
 

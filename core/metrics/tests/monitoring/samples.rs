@@ -28,6 +28,7 @@ fn running_job() -> JobView {
             last_modification: 1000,
             tasks: [0; 10],
             bounded: true,
+            adaptive: false,
         },
         graph: Arc::new(JobGraph { name, vertices: Vec::new(), edges: Vec::new(), config: BTreeMap::new() }),
         artifact: None,
@@ -40,6 +41,7 @@ fn running_job() -> JobView {
         failures: Vec::new(),
         failures_truncated: false,
         waiting: None,
+        scaling: None,
     }
 }
 

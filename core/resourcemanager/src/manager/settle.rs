@@ -6,7 +6,7 @@ use weir_model::{FromResourceManager, JobId};
 use weir_provider_api::ProviderRequest;
 
 use crate::agenda::Wake;
-use crate::manager::ResourceManager;
+use crate::manager::{Job, ResourceManager};
 use crate::plan::{Observed, Step, Supply};
 use crate::workers::{Phase, ProviderState};
 use crate::{Effect, Plan};
@@ -42,13 +42,14 @@ impl ResourceManager {
                 break;
             }
             let job = &self.jobs[id];
-            let lacking = job.lacking();
-            if lacking <= free && reserved + lacking <= supply {
-                given.push((*id, lacking));
-                free -= lacking;
-                supply -= lacking;
-            } else if job.needed <= cluster {
-                reserved += lacking;
+            let indispensable = job.indispensable();
+            if indispensable <= free && reserved + indispensable <= supply {
+                let count = job.lacking().min(free).min(supply - reserved);
+                given.extend((count > 0).then_some((*id, count)));
+                free -= count;
+                supply -= count;
+            } else if job.at_least <= cluster {
+                reserved += indispensable;
             }
         }
         for (job, count) in given {
@@ -61,15 +62,22 @@ impl ResourceManager {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.slots.extend(grants.iter().map(|grant| grant.slot.clone()));
         job.told = None;
-        self.waiting.remove(&job.order);
+        if job.lacking() == 0 {
+            self.waiting.remove(&job.order);
+        }
         effects.push(Effect::TellJob { job: id, message: FromResourceManager::SlotsGranted(grants) });
     }
 
-    /// Slots that jobs lack. Jobs that can never have theirs do not count: nothing is started for them.
+    /// Slots that jobs lack. What can never be had does not count, nor do jobs that cannot do without it: nothing is started for that.
     pub(super) fn lacking(&self) -> u32 {
         let possible = self.possible_slots();
         let jobs = self.waiting.values().map(|id| &self.jobs[id]);
-        jobs.filter(|job| possible.is_none_or(|possible| job.needed <= possible)).map(|job| job.lacking()).sum()
+        let jobs = jobs.filter(|job| possible.is_none_or(|possible| job.at_least <= possible));
+        let lacking = |job: &Job| {
+            let wanted = possible.map_or(job.needed, |possible| job.needed.min(possible));
+            wanted.saturating_sub(job.slots.len() as u32)
+        };
+        jobs.map(lacking).sum()
     }
 
     /// Slots that are kept free beside those that jobs lack.

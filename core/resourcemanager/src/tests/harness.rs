@@ -94,8 +94,13 @@ impl Cluster {
     }
 
     pub(super) fn need(&mut self, number: u8, slots: u32) -> Vec<Effect> {
-        let name = format!("job {number}");
-        self.event(Event::Job(ToResourceManager::DeclareRequirements { job: job(number), name, slots }))
+        self.could_use(number, slots, slots)
+    }
+
+    /// A job can do with `at_least`.
+    pub(super) fn could_use(&mut self, number: u8, slots: u32, at_least: u32) -> Vec<Effect> {
+        let (job, name) = (job(number), format!("job {number}"));
+        self.event(Event::Job(ToResourceManager::DeclareRequirements { job, name, slots, at_least }))
     }
 
     pub(super) fn release(&mut self, number: u8, slots: &[(&str, u32)]) -> Vec<Effect> {

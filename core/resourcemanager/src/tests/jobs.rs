@@ -57,6 +57,31 @@ fn a_job_gets_all_it_lacks_or_waits_and_the_oldest_is_first() {
 }
 
 #[test]
+fn a_job_that_can_do_with_less_gets_what_there_is_and_more_as_it_comes() {
+    let mut cluster = Cluster::with(options(&[]));
+    let wait = wait_of(&cluster.could_use(1, 4, 2), 1).unwrap();
+    assert_eq!((wait.needed, wait.granted), (4, 0));
+    assert!(granted(&cluster.register("a", 1), 1).is_empty(), "not without what it cannot do without");
+    assert_eq!(granted(&cluster.register("b", 1), 1), ["a/0", "b/0"]);
+    assert_eq!(granted(&cluster.register("c", 1), 1), ["c/0"]);
+    // What it could use does not keep others waiting, and it is not given more than that.
+    assert_eq!(granted(&cluster.register("d", 3), 1).len(), 1);
+    assert_eq!(granted(&cluster.need(2, 2), 2).len(), 2);
+    assert!(granted(&cluster.could_use(1, 2, 1), 1).is_empty());
+    assert_eq!(granted(&cluster.release(1, &[("c", 0), ("a", 0)]), 1), Vec::<String>::new());
+    assert_eq!(cluster.manager.view().slots_available, 2);
+}
+
+#[test]
+fn task_managers_are_asked_for_up_to_what_a_job_could_use() {
+    let mut cluster = Cluster::with(crate::ResourceManagerOptions { max_slots: Some(4), ..options(&["p"]) });
+    let effects = cluster.could_use(1, 9, 1);
+    assert_eq!(requests(&effects), ["start p-1f-1", "start p-1f-2"], "the limit is no reason not to start any");
+    let hopeless = wait_of(&cluster.could_use(2, 9, 5), 2).unwrap();
+    assert!(hopeless.never.unwrap().contains("the job needs 5 slots, and there can be 4 at most"));
+}
+
+#[test]
 fn a_later_job_may_pass_when_what_is_on_its_way_is_enough_for_both() {
     let mut cluster = Cluster::with(options(&["p"]));
     cluster.register("a", 1);

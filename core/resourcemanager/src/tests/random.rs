@@ -13,7 +13,7 @@ use crate::{Effect, Event, ResourceManagerOptions};
 /// An event before names are known: numbers pick from what there is.
 #[derive(Debug, Clone)]
 enum Pick {
-    Need { job: u8, slots: u32 },
+    Need { job: u8, slots: u32, at_least: u32 },
     Release { job: u8, nth: usize },
     JobGone { job: u8 },
     RegisterWorker { nth: usize },
@@ -30,7 +30,9 @@ enum Pick {
 
 fn picks() -> impl Strategy<Value = Vec<Pick>> {
     let pick = prop_oneof![
-        4 => (0u8..4, 0u32..9).prop_map(|(job, slots)| Pick::Need { job, slots }),
+        4 => (0u8..4, 0u32..9).prop_map(|(job, slots)| Pick::Need { job, slots, at_least: slots }),
+        2 => (0u8..4, 0u32..9, 0u32..9)
+            .prop_map(|(job, slots, less)| Pick::Need { job, slots, at_least: slots.saturating_sub(less) }),
         2 => (0u8..4, any::<usize>()).prop_map(|(job, nth)| Pick::Release { job, nth }),
         1 => (0u8..4).prop_map(|job| Pick::JobGone { job }),
         5 => any::<usize>().prop_map(|nth| Pick::RegisterWorker { nth }),
@@ -52,7 +54,8 @@ fn picks() -> impl Strategy<Value = Vec<Pick>> {
 struct Model {
     cluster: Cluster,
     slots: BTreeMap<SlotId, JobId>,
-    needs: BTreeMap<JobId, u32>,
+    /// The least and the most.
+    needs: BTreeMap<JobId, (u32, u32)>,
     /// Workers asked for that have not ended; whether it was asked to stop.
     workers: BTreeMap<TaskManagerId, bool>,
     registered: BTreeMap<TaskManagerId, u64>,
@@ -76,13 +79,13 @@ impl Model {
             model.workers.keys().nth(nth.checked_rem(count)?).cloned()
         };
         let event = match pick {
-            Pick::Need { job: number, slots } => {
-                self.needs.insert(job(number), slots);
+            Pick::Need { job: number, slots, at_least } => {
+                self.needs.insert(job(number), (at_least, slots));
                 if slots == 0 {
                     self.slots.retain(|_, owner| *owner != job(number));
                 }
                 let name = "job".to_owned();
-                Event::Job(ToResourceManager::DeclareRequirements { job: job(number), name, slots })
+                Event::Job(ToResourceManager::DeclareRequirements { job: job(number), name, slots, at_least })
             }
             Pick::Release { job: number, nth } => {
                 let held: Vec<_> = self.slots.iter().filter(|(_, owner)| **owner == job(number)).collect();
@@ -152,7 +155,8 @@ impl Model {
                         assert_eq!(before, None, "{:?} is given twice", grant.slot);
                     }
                     let held = self.slots.values().filter(|owner| **owner == job).count() as u32;
-                    assert_eq!(held, self.needs[&job], "whole needs only");
+                    let (least, most) = self.needs[&job];
+                    assert!((least..=most).contains(&held), "{held} slots, and {least} to {most} are of use");
                 }
                 Effect::TellJob { message: FromResourceManager::TaskManagerLost { id, .. }, .. } => {
                     self.slots.retain(|slot, _| slot.task_manager != id);

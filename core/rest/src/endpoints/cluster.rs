@@ -82,7 +82,7 @@ async fn config(State(api): State<Arc<Api>>) -> Answer<Config> {
         features: Features {
             web_submit: options.submit_enabled,
             web_cancel: options.cancel_enabled,
-            web_rescale: false,
+            web_rescale: options.rescale_enabled,
             web_history: false,
         },
     }))

@@ -9,18 +9,22 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, patch};
-use serde::Serialize;
-use weir_model::{ExecutionState, JobId, JobStatus, JobSummary, JobVertex, JobView, SubtaskView, VertexId};
+use serde::{Deserialize, Serialize};
+use weir_model::{
+    ExecutionState, JobId, JobStatus, JobSummary, JobVertex, JobView, ParallelismBounds, SubtaskView, VertexId,
+};
 
 use crate::GatewayError;
-use crate::answer::{Answer, Json, MASK, accepted, is_secret};
+use crate::answer::{Answer, Empty, Json, MASK, accepted, is_secret};
 use crate::api::{Api, Cluster};
 use crate::error::ApiError;
-use crate::request::{Parameters, Path};
+use crate::request::{Object, Parameters, Path};
 use crate::shapes::{ByJobStatus, Counts, IoMetrics, Plan, TaskTimes, aggregate, job_type, millis_between};
 
-/// The kind of scheduler, in Flink's words: it keeps the parallelism it was told.
-pub(super) const SCHEDULER: &str = "Default";
+/// The kind of scheduler, in Flink's words: it keeps the parallelism it was told, or adapts to the slots there are.
+pub(super) fn scheduler_type(adaptive: bool) -> &'static str {
+    if adaptive { "Adaptive" } else { "Default" }
+}
 
 pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()
@@ -103,11 +107,16 @@ struct VertexLine {
     duration: i64,
     tasks: Counts,
     metrics: IoMetrics,
+    /// Not Flink's: of a job whose parallelism can change, the one it was built with.
+    #[serde(rename = "builtParallelism", skip_serializing_if = "Option::is_none")]
+    built_parallelism: Option<u32>,
 }
 
 async fn details(State(api): State<Arc<Api>>, cluster: Cluster, path: Path) -> Answer<Details> {
     let (id, job) = find(&cluster, &path).await?;
     let (now, summary) = (api.now(), &job.summary);
+    let built =
+        job.scaling.iter().flat_map(|scaling| scaling.built.iter().copied().map(Some)).chain(std::iter::repeat(None));
     let states = vertices(&job).map(|(_, tasks)| aggregate(&Counts::of_tasks(tasks)));
     Ok(Json(Details {
         jid: id.to_string(),
@@ -120,12 +129,12 @@ async fn details(State(api): State<Arc<Api>>, cluster: Cluster, path: Path) -> A
         max_parallelism: -1,
         now,
         timestamps: ByJobStatus(job.timestamps.map(|time| time.unwrap_or(0))),
-        vertices: vertices(&job).map(|(vertex, tasks)| line(vertex, tasks, now)).collect(),
+        vertices: vertices(&job).zip(built).map(|((vertex, tasks), built)| line(vertex, tasks, built, now)).collect(),
         status_counts: Counts::of(states),
         plan: Plan::of(id, &job.graph),
         job_type: job_type(summary.bounded),
         pending_operators: 0,
-        scheduler_type: SCHEDULER,
+        scheduler_type: scheduler_type(summary.adaptive),
         application_id: None,
         restarts: job.restarts,
         slot_wait: job.waiting.as_ref().map(SlotWait::of),
@@ -137,7 +146,7 @@ fn vertices(job: &JobView) -> impl Iterator<Item = (&JobVertex, &[SubtaskView])>
     job.graph.vertices.iter().zip(job.vertices.iter().map(Vec::as_slice).chain(std::iter::repeat(&[][..])))
 }
 
-fn line(vertex: &JobVertex, tasks: &[SubtaskView], now: u64) -> VertexLine {
+fn line(vertex: &JobVertex, tasks: &[SubtaskView], built_parallelism: Option<u32>, now: u64) -> VertexLine {
     let counts = Counts::of_tasks(tasks);
     let times = TaskTimes::of_all(tasks, now);
     VertexLine {
@@ -152,6 +161,7 @@ fn line(vertex: &JobVertex, tasks: &[SubtaskView], now: u64) -> VertexLine {
         duration: times.duration,
         tasks: counts,
         metrics: IoMetrics::of(tasks),
+        built_parallelism,
     }
 }
 
@@ -257,32 +267,57 @@ async fn effective_config(cluster: Cluster, path: Path) -> Answer<Vec<OptionInEf
     Ok(Json(masked(&job.configuration).map(|(key, value)| OptionInEffect { key, value }).collect()))
 }
 
-#[derive(Serialize)]
+/// Between which numbers of subtasks vertices run, by their ids.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct JobResourceRequirements(BTreeMap<String, Requirement>);
+
+#[derive(Serialize, Deserialize)]
 struct Requirement {
     parallelism: Bounds,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Bounds {
     lower_bound: u32,
     upper_bound: u32,
 }
 
-/// By vertex. A job runs with the parallelism it was planned with, neither less nor more.
-async fn requirements(cluster: Cluster, path: Path) -> Answer<BTreeMap<String, Requirement>> {
+/// By vertex. A job that does not adapt runs with the parallelism it was built with, neither less nor more.
+async fn requirements(cluster: Cluster, path: Path) -> Answer<JobResourceRequirements> {
     let (_, job) = find(&cluster, &path).await?;
-    let requirement = |vertex: &JobVertex| {
-        let bounds = Bounds { lower_bound: vertex.parallelism, upper_bound: vertex.parallelism };
-        (vertex.id.to_string(), Requirement { parallelism: bounds })
+    let fixed = |vertex: &JobVertex| ParallelismBounds { lower: vertex.parallelism, upper: vertex.parallelism };
+    let bounds: Vec<_> = match &job.scaling {
+        Some(scaling) => scaling.requirements.0.clone(),
+        None => job.graph.vertices.iter().map(fixed).collect(),
     };
-    Ok(Json(job.graph.vertices.iter().map(requirement).collect()))
+    let requirement = |(vertex, bounds): (&JobVertex, ParallelismBounds)| {
+        let parallelism = Bounds { lower_bound: bounds.lower, upper_bound: bounds.upper };
+        (vertex.id.to_string(), Requirement { parallelism })
+    };
+    Ok(Json(JobResourceRequirements(job.graph.vertices.iter().zip(bounds).map(requirement).collect())))
 }
 
-async fn rescale(cluster: Cluster, path: Path) -> Result<(), ApiError> {
-    find(&cluster, &path).await?;
-    let message = "Weir cannot change the parallelism of a running job. Cancel it and run it with another one.";
-    Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, message))
+/// Takes effect while the job runs: it is stopped with a checkpoint and goes on from there with what it may have of what there is.
+async fn rescale(
+    cluster: Cluster,
+    path: Path,
+    Object(JobResourceRequirements(requirements)): Object<JobResourceRequirements>,
+) -> Answer<Empty> {
+    let id = path.get("jobid")?;
+    if requirements.is_empty() {
+        let message = "the body names no vertex: expected {\"<vertex id>\": {\"parallelism\": {\"lowerBound\": 1, \"upperBound\": 4}}}";
+        return Err(ApiError::bad_request(message));
+    }
+    let bounds = requirements.into_iter().map(|(vertex, Requirement { parallelism })| {
+        let wrong = |problem| ApiError::bad_request(format!("{vertex:?} is no id of a vertex: {problem}"));
+        let bounds = ParallelismBounds { lower: parallelism.lower_bound, upper: parallelism.upper_bound };
+        Ok((vertex.parse::<VertexId>().map_err(wrong)?, bounds))
+    });
+    let bounds = bounds.collect::<Result<BTreeMap<_, _>, ApiError>>()?;
+    cluster.rescale(id, bounds).await.map_err(|error| not_found(id, error))?;
+    Ok(Json(Empty {}))
 }
 
 /// As Flink answers since long ago.

@@ -71,7 +71,7 @@ fn line(job: &JobSummary, now: u64) -> JobLine {
         last_modification: job.last_modification,
         tasks: LowerCaseCounts(ByState(job.tasks)),
         job_type: job_type(job.bounded),
-        scheduler_type: super::job::SCHEDULER,
+        scheduler_type: super::job::scheduler_type(job.adaptive),
         pending_operators: 0,
     }
 }

@@ -13,9 +13,9 @@ use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use weir_model::{
     Artifact, ArtifactId, ExecutionState, FailureKind, FailureView, JobEdge, JobGraph, JobId, JobStatus, JobSummary,
-    JobVertex, JobView, MetricsSnapshot, OperatorId, OperatorInfo, OperatorKind, Partitioner, ProviderView,
-    ResourcesView, SlotWait, SubtaskView, TaskFailure, TaskId, TaskManagerId, TaskManagerInfo, TaskManagerView,
-    TaskRates, VertexId,
+    JobVertex, JobView, MetricsSnapshot, OperatorId, OperatorInfo, OperatorKind, ParallelismBounds, Partitioner,
+    ProviderView, ResourcesView, SlotWait, SubtaskView, TaskFailure, TaskId, TaskManagerId, TaskManagerInfo,
+    TaskManagerView, TaskRates, VertexId,
 };
 
 use crate::api::{Api, Dispatch};
@@ -166,6 +166,7 @@ fn job(id: JobId, status: JobStatus, entered: &[(JobStatus, u64)], vertices: Vec
             last_modification: START + 50_000,
             tasks,
             bounded: false,
+            adaptive: false,
         },
         graph: Arc::new(graph()),
         artifact: None,
@@ -181,6 +182,7 @@ fn job(id: JobId, status: JobStatus, entered: &[(JobStatus, u64)], vertices: Vec
         failures: Vec::new(),
         failures_truncated: false,
         waiting: None,
+        scaling: None,
     }
 }
 
@@ -316,6 +318,18 @@ impl ClusterGateway for Fake {
         match id {
             id if id == failed() => fail(GatewayError::Conflict(format!("Job {id} has FAILED already"))),
             id if id == running() => ready(()),
+            id => fail(GatewayError::NotFound(format!("no job {id}"))),
+        }
+    }
+
+    fn rescale(&self, id: JobId, bounds: BTreeMap<VertexId, ParallelismBounds>) -> Answer<'_, ()> {
+        let bounds: Vec<String> =
+            bounds.iter().map(|(id, bounds)| format!("{id} {}..{}", bounds.lower, bounds.upper)).collect();
+        self.note(format!("rescale {id} {}", bounds.join(" ")));
+        match id {
+            id if id == running() => ready(()),
+            id if id == waiting() => fail(GatewayError::BadRequest("nothing is said about another vertex".to_owned())),
+            id if id == failed() => fail(GatewayError::Conflict("the job is FAILED".to_owned())),
             id => fail(GatewayError::NotFound(format!("no job {id}"))),
         }
     }

@@ -4,7 +4,9 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::json;
 
-use super::fake::{Server, failed, job_id, options, running, vertex_id};
+use weir_model::JobId;
+
+use super::fake::{Server, failed, job_id, options, running, vertex_id, waiting};
 use crate::RestOptions;
 
 #[tokio::test]
@@ -126,13 +128,33 @@ async fn canceling_can_be_switched_off() {
 }
 
 #[tokio::test]
+async fn requirements_of_a_job_are_checked_and_passed_on() {
+    let server = Server::new(options());
+    let path = |job: JobId| format!("/jobs/{job}/resource-requirements");
+    let body = |lower: u32, upper: u32| {
+        format!(r#"{{"{}": {{"parallelism": {{"lowerBound": {lower}, "upperBound": {upper}}}}}}}"#, vertex_id("lines"))
+    };
+    assert_eq!(server.ask("PUT", &path(running()), &body(1, 4)).await, (200, json!({})));
+    assert_eq!(server.fake.noted(), [format!("rescale {} {} 1..4", running(), vertex_id("lines"))]);
+    let empty = server.error("PUT", &path(running()), "{}", 400).await;
+    assert!(empty.contains("names no vertex") && empty.contains("lowerBound"), "{empty}");
+    let negative = body(1, 4).replace('4', "-4");
+    for wrong in [r#"{"lines": {"parallelism": {"lowerBound": 1, "upperBound": 2}}}"#, r#"{"x": 3}"#, "[]", &negative] {
+        server.error("PUT", &path(running()), wrong, 400).await;
+    }
+    server.error("PUT", &path(waiting()), &body(1, 4), 400).await;
+    server.error("PUT", &path(failed()), &body(1, 4), 409).await;
+    let unknown = server.error("PUT", &path(job_id(0x77)), &body(1, 4), 404).await;
+    assert!(unknown.contains("not found"), "{unknown}");
+}
+
+#[tokio::test]
 async fn the_rest_of_what_clients_call_is_answered() {
     let server = Server::new(options());
     let job = running();
     let heartbeat = server.ask("PATCH", &format!("/jobs/{job}/clientHeartbeat"), r#"{"expiredTimestamp":1}"#).await;
     assert_eq!(heartbeat, (202, json!({})));
     server.error("PATCH", &format!("/jobs/{job}/rescaling?parallelism=2"), "", 503).await;
-    server.error("PUT", &format!("/jobs/{job}/resource-requirements"), "{}", 501).await;
     assert_eq!(server.ask("DELETE", "/v1/cluster", "").await, (200, json!({})));
     assert_eq!(server.fake.noted(), ["shut down"]);
 }

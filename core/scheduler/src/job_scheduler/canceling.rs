@@ -74,6 +74,7 @@ impl JobScheduler {
             }
             JobStatus::Created | JobStatus::Running | JobStatus::Restarting => {
                 self.restart = None;
+                self.awaits_resources = false;
                 self.set_status(JobStatus::Cancelling, now, effects);
                 self.cancel_all(now, effects);
             }

@@ -34,11 +34,14 @@ impl Deployed {
 
 impl JobScheduler {
     pub(super) fn on_start(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        if self.status != JobStatus::Created {
+        if self.status != JobStatus::Created || self.started.is_some() {
             // Started twice, or canceled before it was started.
             return;
         }
         self.started = Some(now);
+        if self.options.adaptive {
+            return self.await_resources(effects);
+        }
         self.set_status(JobStatus::Running, now, effects);
         let all = (0..self.executions.len() as u32).collect();
         self.schedule(all, now, effects);

@@ -78,6 +78,7 @@ impl JobScheduler {
             JobStatus::Running if self.committing => {}
             JobStatus::Created | JobStatus::Running | JobStatus::Restarting => {
                 self.restart = None;
+                self.awaits_resources = false;
                 self.set_status(JobStatus::Failing, now, effects);
                 self.cancel_all(now, effects);
             }

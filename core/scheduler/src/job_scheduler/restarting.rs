@@ -88,8 +88,17 @@ impl JobScheduler {
         if !self.restart.as_ref().is_some_and(|restart| restart.delay_over && restart.remaining == 0) {
             return;
         }
+        if self.options.adaptive {
+            return self.await_resources(effects);
+        }
         let Some(Restart { mut tasks, .. }) = self.restart.take() else { return };
         tasks.sort_unstable();
+        self.run_again(tasks, now, effects);
+    }
+
+    /// Schedules the tasks of a restart.
+    pub(super) fn run_again(&mut self, tasks: Vec<u32>, now: Duration, effects: &mut Vec<Effect>) {
+        self.restart = None;
         self.cancellations.clear();
         self.forget_failures();
         self.restarts += 1;

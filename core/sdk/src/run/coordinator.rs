@@ -10,7 +10,7 @@ use std::thread;
 use weir_dataflow::failure;
 use weir_dataflow::sink::{Committable, ErasedSink};
 use weir_dataflow::source::{EnumeratorContext, ErasedEnumerator, ErasedSource, NextSplit, SourceError, SplitAnswer};
-use weir_model::{JobGraph, TaskId};
+use weir_model::TaskId;
 
 use crate::error::Result;
 
@@ -41,8 +41,8 @@ pub(super) type EnumeratorStates = Result<Vec<(u32, Vec<u8>)>, String>;
 /// The enumerators of a run.
 pub(super) struct Enumerators {
     sources: Sources,
-    /// Of the vertices that have a source.
-    parallelism: BTreeMap<u32, u32>,
+    /// By vertex of the graph.
+    parallelism: Vec<u32>,
     by_vertex: BTreeMap<u32, Enumeration>,
 }
 
@@ -67,10 +67,9 @@ impl Given {
 }
 
 impl Enumerators {
-    /// Looks at every input. An input that is not there fails the job before anything starts.
-    pub(super) fn open(sources: Sources, graph: &JobGraph, restored: Option<&Restored>) -> Result<Enumerators> {
-        let vertices = lock(&sources).keys().map(|&v| (v, graph.vertices[v as usize].parallelism)).collect();
-        let mut enumerators = Enumerators { sources, parallelism: vertices, by_vertex: BTreeMap::new() };
+    /// Looks at every input. An input that is not there fails the job before anything starts. `parallelism`: by vertex of the graph.
+    pub(super) fn open(sources: Sources, parallelism: Vec<u32>, restored: Option<&Restored>) -> Result<Enumerators> {
+        let mut enumerators = Enumerators { sources, parallelism, by_vertex: BTreeMap::new() };
         enumerators.make(restored)?;
         Ok(enumerators)
     }
@@ -78,7 +77,7 @@ impl Enumerators {
     fn make(&mut self, restored: Option<&Restored>) -> Result<()> {
         for (&vertex, source) in lock(&self.sources).iter() {
             let restored = restored.and_then(|restored| restored.enumerators.get(&vertex).cloned());
-            let context = EnumeratorContext { parallelism: self.parallelism[&vertex], restored };
+            let context = EnumeratorContext { parallelism: self.parallelism[vertex as usize], restored };
             let enumerator = source.create_enumerator(&context)?;
             self.by_vertex.insert(vertex, Enumeration { enumerator, given: BTreeMap::new() });
         }
@@ -165,6 +164,8 @@ pub(super) enum SplitOrder {
         /// Hears the state of the enumerators, by vertex; or why there is none.
         done: Box<dyn FnOnce(EnumeratorStates) + Send>,
     },
+    /// Enumerators that are made from now on have so many readers, by vertex of the graph.
+    SetParallelism(Vec<u32>),
     /// A checkpoint is complete.
     Completed {
         /// Its number.
@@ -196,6 +197,7 @@ pub(super) fn serve_splits(
                     }
                 }
                 SplitOrder::Snapshot { checkpoint, done } => done(enumerators.snapshot(checkpoint)),
+                SplitOrder::SetParallelism(parallelism) => enumerators.parallelism = parallelism,
                 SplitOrder::Completed { checkpoint } => enumerators.completed(checkpoint),
                 SplitOrder::Reset { tasks, restored, done } => done(enumerators.reset(&tasks, restored.as_ref())),
             }
@@ -216,7 +218,7 @@ mod tests {
     fn open(restored: Option<&Restored>) -> Enumerators {
         let source: Box<dyn ErasedSource> = Box::new(DriverSource(CollectionSource::new(0..8)));
         let sources = Sources::new(Mutex::new([(0, source)].into()));
-        let mut enumerators = Enumerators { sources, parallelism: [(0, 2)].into(), by_vertex: BTreeMap::new() };
+        let mut enumerators = Enumerators { sources, parallelism: vec![2], by_vertex: BTreeMap::new() };
         enumerators.make(restored).unwrap();
         enumerators
     }
@@ -314,6 +316,24 @@ mod tests {
         assert_eq!(rest(&mut open(Some(&restored))), [2, 3, 4, 5, 6, 7]);
         enumerators.reset(&[], None).unwrap();
         assert_eq!(rest(&mut enumerators), [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn input_is_divided_anew_among_another_number_of_readers() {
+        let source: Box<dyn ErasedSource> = Box::new(DriverSource(CollectionSource::new(0..8)));
+        let sources = Sources::new(Mutex::new([(0, source)].into()));
+        let mut enumerators = Enumerators::open(sources, vec![1], None).unwrap();
+        let first = |enumerators: &mut Enumerators| match enumerators.next_split(task(0)) {
+            SplitAnswer::Next(NextSplit::Split(bytes)) => {
+                let split = <CollectionSource<i32> as Source>::Split::decode(&mut Decoder::new(&bytes)).unwrap();
+                split.end - split.next
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(first(&mut enumerators), 8, "a single reader reads all of it");
+        enumerators.parallelism = vec![2];
+        enumerators.reset(&[], None).unwrap();
+        assert_eq!(first(&mut enumerators), 1);
     }
 
     #[test]

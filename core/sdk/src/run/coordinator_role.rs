@@ -117,7 +117,10 @@ impl Link {
 /// What the author made is never dropped: the process ends right after, and a panic in a `Drop` must not change how the job
 /// ended.
 struct Role {
-    plan: ManuallyDrop<JobPlan>,
+    /// Not looked at any more.
+    _plan: ManuallyDrop<JobPlan>,
+    /// Number of subtasks by vertex.
+    parallelism: Vec<u32>,
     sources: coordinator::Sources,
     sinks: ManuallyDrop<Sinks>,
     link: Link,
@@ -133,8 +136,9 @@ impl Role {
         std::mem::forget(sources.clone());
         let commits = Commits::default();
         let commit_orders = commits.serve()?;
+        let parallelism = plan.graph.parallelism();
         let (plan, sinks) = (ManuallyDrop::new(plan), ManuallyDrop::new(side.sinks));
-        Ok(Role { plan, sources, sinks, link, commits, commit_orders, split_orders: None })
+        Ok(Role { _plan: plan, parallelism, sources, sinks, link, commits, commit_orders, split_orders: None })
     }
 
     fn on_message(&mut self, message: to_coordinator::Message) -> Result<(), FrameError> {
@@ -152,6 +156,10 @@ impl Role {
                     // The thread ends only after the connection has, which the next read shows.
                     let _ = orders.send(SplitOrder::Completed { checkpoint: completed.checkpoint });
                 }
+                Ok(())
+            }
+            to_coordinator::Message::SetParallelism(set) => {
+                self.set_parallelism(set.parallelism);
                 Ok(())
             }
             to_coordinator::Message::ResetTasks(reset) => self.on_reset(reset),
@@ -179,8 +187,9 @@ impl Role {
         }
         let restored = open.restored.map(restored);
         let text = |error: crate::Error| error.to_string();
-        let enumerators =
-            author_code("a source", || Enumerators::open(self.sources.clone(), &self.plan.graph, restored.as_ref()));
+        let enumerators = author_code("a source", || {
+            Enumerators::open(self.sources.clone(), self.parallelism.clone(), restored.as_ref())
+        });
         let enumerators = enumerators.map_err(text)?;
         author_code("a sink", || self.commits.open(&self.sinks, &open.run_id, &open.lost_run_ids, restored.as_ref()))
             .map_err(text)?;
@@ -193,6 +202,18 @@ impl Role {
             .map_err(|e| format!("no thread could be started for the sources ({e})"))?;
         self.split_orders = Some(orders);
         Ok(())
+    }
+
+    fn set_parallelism(&mut self, parallelism: Vec<u32>) {
+        if parallelism.len() != self.parallelism.len() {
+            // Of another graph; the workers' answer to the deployment says so.
+            return;
+        }
+        self.parallelism = parallelism.clone();
+        if let Some(orders) = &self.split_orders {
+            // The thread ends only after the connection has, which the next read shows.
+            let _ = orders.send(SplitOrder::SetParallelism(parallelism));
+        }
     }
 
     fn on_snapshot(&self, checkpoint: u64) -> Result<(), FrameError> {

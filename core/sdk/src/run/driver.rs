@@ -220,7 +220,8 @@ impl Preparation {
             self.commits.keep();
         }
         let (restored, run_id) = (restored.as_ref(), &self.run_id);
-        self.enumerators = Some(author_code("a source", || Enumerators::open(sources, &plan.graph, restored))?);
+        self.enumerators =
+            Some(author_code("a source", || Enumerators::open(sources, plan.graph.parallelism(), restored))?);
         author_code("a sink", || self.commits.open(sinks, run_id, &[], restored))
     }
 
@@ -444,6 +445,8 @@ impl Driver {
             Effect::JobStatusChanged { to, .. } => self.on_status(to),
             // Shown with the summary.
             Effect::FailureRecorded { .. } => None,
+            // Asked of adaptive jobs only, which run on clusters.
+            Effect::AwaitResources => None,
             // All workers are there from the beginning.
             Effect::Schedule { deployment, .. } => self.on_schedule(deployment),
             // Whoever is told that it can begin does not know it any more.

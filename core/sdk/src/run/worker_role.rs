@@ -1,6 +1,7 @@
 //! The worker role: what a job's executable does when a driver starts it to run a share of the tasks.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem::ManuallyDrop;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use weir_dataflow::plan::JobPlan;
 use weir_dataflow::storage::{LocalFiles, StateStorage, StorageService};
 use weir_dataflow::task::MetricsSnapshot;
 use weir_dataflow::worker::{DriverLink, Worker, WorkerEvent, WorkerSpec};
-use weir_model::{ExecutionState, FailureKind, Placement, TaskFailure, TaskId};
+use weir_model::{ExecutionState, FailureKind, JobGraph, Placement, TaskFailure, TaskId};
 use weir_proto::roles::{
     WORKER_BIND_HOST_VARIABLE, WORKER_FOLDER_VARIABLE, WORKER_INDEX_VARIABLE, WORKER_SOCKET_VARIABLE,
     WORKER_STORAGE_VARIABLE, WORKER_TOKEN_VARIABLE, token_from_hex,
@@ -138,8 +139,7 @@ fn try_serve(job: &Job, parsed: &Parsed, seat: &Seat) -> WorkerResult<()> {
         worker_index: seat.index,
         vertices: proto::VertexInfo::of_graph(&plan.graph),
     }))?;
-    let plan = Arc::new(plan);
-    std::mem::forget(plan.clone());
+    let mut plan = ManuallyDrop::new(plan);
     let Some((deploy, restore)) = await_deploy(&mut incoming)? else { return Ok(()) };
     if deploy.job_graph_hash != hash {
         return Err("the driver deployed another graph than this worker built".into());
@@ -148,7 +148,14 @@ fn try_serve(job: &Job, parsed: &Parsed, seat: &Seat) -> WorkerResult<()> {
         Some(socket) => Arc::new(StorageService::new(socket)),
         None => Arc::new(LocalFiles),
     };
-    let share = Share::new(plan, seat.index, network, deploy, State { storage, restore, folder: seat.folder.clone() })?;
+    let placement = placement(&plan.graph, &deploy)?;
+    // The vertices have as many subtasks as the deployment says.
+    plan.graph = plan.graph.at_parallelism(&placement.parallelism());
+    let plan = Arc::new(ManuallyDrop::into_inner(plan));
+    std::mem::forget(plan.clone());
+    let deploy = Placed { placement, deploy };
+    let state = State { storage, restore, folder: seat.folder.clone() };
+    let share = Share::new(plan, seat.index, network, deploy, state)?;
     let seat = Arc::new(Deployed { share, link, stage: Mutex::new(Stage::Connecting(BTreeSet::new())) });
     seat.clone().start(configuration.get(&options::PROGRESS_INTERVAL))?;
     seat.follow_orders(&mut incoming)
@@ -195,6 +202,33 @@ fn restored(task: TaskId, snapshot: &[u8]) -> WorkerResult<TaskSnapshot> {
     })
 }
 
+/// Which worker runs what.
+fn placement(graph: &JobGraph, deploy: &proto::Deploy) -> WorkerResult<Placement> {
+    let mut workers = vec![Vec::new(); graph.vertices.len()];
+    for placed in &deploy.placements {
+        let position = placed.vertex as usize;
+        let vertex = graph.vertices.get(position).ok_or("a placement names a vertex that is not there")?;
+        workers[position] = placed.workers(vertex.max_parallelism)?;
+    }
+    for (placed, vertex) in workers.iter_mut().zip(&graph.vertices) {
+        // One that is not named takes no part.
+        if placed.is_empty() {
+            placed.resize(vertex.parallelism as usize, Placement::ABSENT);
+        }
+    }
+    let count = deploy.peers.len() as u32;
+    if let Some(beyond) = workers.iter().flatten().find(|&&w| w >= count && w != Placement::ABSENT) {
+        return Err(format!("a task is placed on worker {beyond}, but there are {count}").into());
+    }
+    Ok(Placement::new(count, workers))
+}
+
+/// A deployment with its placement, decoded.
+struct Placed {
+    placement: Placement,
+    deploy: proto::Deploy,
+}
+
 /// What of a deployment is this worker's.
 struct Share {
     plan: Arc<JobPlan>,
@@ -214,26 +248,10 @@ impl Share {
         plan: Arc<JobPlan>,
         index: u32,
         network: Network,
-        deploy: proto::Deploy,
+        Placed { placement, deploy }: Placed,
         state: State,
     ) -> WorkerResult<Share> {
-        let mut workers = vec![Vec::new(); plan.graph.vertices.len()];
-        for vertex in &deploy.placements {
-            let position = vertex.vertex as usize;
-            let parallelism =
-                plan.graph.vertices.get(position).ok_or("a placement names a vertex that is not there")?.parallelism;
-            workers[position] = vertex.workers(parallelism)?;
-        }
-        // A vertex that is not named takes no part.
-        for (placed, vertex) in workers.iter_mut().zip(&plan.graph.vertices) {
-            placed.resize(vertex.parallelism as usize, Placement::ABSENT);
-        }
-        let count = deploy.peers.len() as u32;
-        if let Some(beyond) = workers.iter().flatten().find(|&&w| w >= count && w != Placement::ABSENT) {
-            return Err(format!("a task is placed on worker {beyond}, but there are {count}").into());
-        }
         let addresses = deploy.peers.iter().map(|p| p.data_address.parse()).collect::<Result<_, _>>()?;
-        let placement = Placement::new(count, workers);
         let peers = fabric::peers_of(&plan.graph, &placement, index)?;
         Ok(Share {
             plan,

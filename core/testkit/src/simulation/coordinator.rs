@@ -159,6 +159,8 @@ impl World {
                 }
             }
             ToCoordinator::ResetTasks { tasks, restored } => self.reset_tasks(job, &tasks, restored.as_ref()),
+            // All sources share the splits, whatever their number of readers.
+            ToCoordinator::SetParallelism(_) => {}
             ToCoordinator::SnapshotEnumerators { checkpoint } => self.snapshot(job, checkpoint),
             ToCoordinator::CheckpointCompleted { checkpoint } => {
                 let Some(coordinator) = self.coordinators.get_mut(&job) else { return };

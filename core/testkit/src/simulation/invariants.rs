@@ -46,6 +46,8 @@ pub(crate) struct Checks {
     pub(crate) visible: BTreeMap<JobId, BTreeMap<u32, Vec<u8>>>,
     /// How often the tasks of a worker began from a checkpoint.
     pub(crate) restores: u32,
+    /// How often jobs that have ended were rescaled.
+    pub(crate) rescales: u32,
     jobs: usize,
 }
 
@@ -62,6 +64,7 @@ impl Checks {
             committed: BTreeMap::new(),
             visible: BTreeMap::new(),
             restores: 0,
+            rescales: 0,
             jobs,
         }
     }
@@ -199,7 +202,9 @@ impl Checks {
         if stale && before != *after {
             return Some(format!("{job} took note of an attempt that does not count: {before:?} became {after:?}"));
         }
-        for ((former_attempt, former), (attempt, state)) in before.iter().flatten().zip(after.iter().flatten()) {
+        // By task, as their numbers may have changed.
+        let both = before.iter().zip(after).flat_map(|(before, after)| before.iter().zip(after));
+        for ((former_attempt, former), (attempt, state)) in both {
             if attempt < former_attempt {
                 return Some(format!("an attempt of {job} goes back from {former_attempt} to {attempt}"));
             }

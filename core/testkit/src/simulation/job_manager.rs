@@ -9,7 +9,7 @@ use weir_dispatcher::{Dispatcher, DispatcherOptions, Effect as DispatcherEffect,
 use weir_jobmaster::{JobMaster, JobMasterEffect, JobMasterEvent, JobSpec};
 use weir_model::{
     Artifact, ArtifactId, FromResourceManager, FromTaskManager, JobGraph, JobId, JobVertex, Launch, LeaderEpoch,
-    TaskManagerId, ToTaskManager,
+    ParallelismBounds, TaskManagerId, ToTaskManager,
 };
 use weir_proto::control::{ForJobManager, ForTaskManager, Timing, encode_plan};
 use weir_resourcemanager::{
@@ -346,6 +346,32 @@ impl World {
         }
     }
 
+    /// Somebody asks for other numbers of subtasks, not always for possible ones.
+    pub(crate) fn rescale(&mut self, job: usize) {
+        let JobScenario { id, graph, options, .. } = self.scenario.jobs[job].clone();
+        let mut bounds = BTreeMap::new();
+        for vertex in &graph.vertices {
+            let lower = if self.random.chance(800) { 1 } else { self.random.between(0, 4) };
+            let upper = self.random.between(lower.max(1), 6);
+            bounds.insert(vertex.id, ParallelismBounds { lower, upper });
+        }
+        let impossible = bounds.values().any(|bounds| bounds.lower == 0);
+        if !self.job_manager.up || self.job_manager.frozen {
+            return;
+        }
+        let Some(master) = self.job_manager.masters.get_mut(&id) else { return };
+        match master.set_requirements(&bounds, self.now) {
+            Ok(effects) => {
+                let taken = options.adaptive.is_some() && !impossible;
+                self.log(|_| format!("somebody asks for {bounds:?} of {}", &id.to_string()[..4]));
+                self.check(taken, || format!("{id} takes requirements that it cannot have: {bounds:?}"));
+                effects.into_iter().for_each(|effect| self.perform_for_job(id, effect));
+                self.settle_job_manager();
+            }
+            Err(error) => self.log(|_| format!("{} refuses {bounds:?}: {error}", &id.to_string()[..4])),
+        }
+    }
+
     fn tell_dispatcher(&mut self, event: DispatcherEvent) {
         for effect in self.job_manager.dispatcher.on_event(event, self.now) {
             let life = self.job_manager.life;
@@ -532,7 +558,9 @@ impl World {
                 self.answer_from_storage(job, JobMasterEvent::Removed { removal, result: Ok(()) });
             }
             JobMasterEffect::RequestDone { .. } => {}
-            JobMasterEffect::Warning(text) => self.log(|_| format!("{} {text}", &job.to_string()[..4])),
+            JobMasterEffect::Note(text) | JobMasterEffect::Warning(text) => {
+                self.log(|_| format!("{} {text}", &job.to_string()[..4]))
+            }
             JobMasterEffect::Ended(report) => self.on_job_ended(job, &report),
         }
     }
@@ -563,6 +591,7 @@ impl World {
         });
         let Some(master) = self.job_manager.masters.remove(&job) else { return };
         let view = Arc::new(master.view());
+        self.checks.rescales += view.scaling.as_ref().map_or(0, |scaling| scaling.rescales);
         let status = report.status;
         let (found, same) = (view.summary.status, view.summary.status == report.status);
         self.check(same, || format!("{job} ends as {status}, but shows {found}"));

@@ -55,6 +55,8 @@ pub struct Outcome {
     pub deployments: u32,
     /// How often the tasks of a worker began from a checkpoint.
     pub restores: u32,
+    /// How often jobs came to run with another parallelism.
+    pub rescales: u32,
     /// Depends on everything that happened: equal for equal runs.
     pub fingerprint: u64,
 }
@@ -162,6 +164,8 @@ enum Happening {
     Submit(usize),
     /// Somebody cancels a job, by position.
     Cancel(usize),
+    /// Somebody asks for other numbers of subtasks, by position of the job.
+    Rescale(usize),
     Fault(Fault),
     /// A TaskManager process is started.
     StartTaskManager {
@@ -383,6 +387,9 @@ impl World {
             if let Some(cancel_at) = self.scenario.jobs[job].cancel_at {
                 self.at(at + cancel_at, Happening::Cancel(job));
             }
+            for rescale_at in self.scenario.jobs[job].rescale_at.clone() {
+                self.at(at + rescale_at, Happening::Rescale(job));
+            }
         }
         self.plan_faults();
     }
@@ -417,6 +424,7 @@ impl World {
             Happening::Provider { index, step } => self.happen_in_provider(index, step),
             Happening::Submit(job) => self.submit(job),
             Happening::Cancel(job) => self.cancel(job),
+            Happening::Rescale(job) => self.rescale(job),
             Happening::Fault(fault) => self.strike(fault),
             Happening::StartTaskManager { index } => self.start_task_manager(index),
             Happening::StartJobManager => self.start_job_manager(),
@@ -433,6 +441,7 @@ impl World {
             faults: self.faults,
             deployments: self.flows.len() as u32,
             restores: self.checks.restores,
+            rescales: self.checks.rescales,
             fingerprint: self.fingerprint,
         }
     }

@@ -365,6 +365,7 @@ impl Cluster {
             | JobMasterEffect::WriteMetadata { .. }
             | JobMasterEffect::Remove { .. }
             | JobMasterEffect::RequestDone { .. }
+            | JobMasterEffect::Note(_)
             | JobMasterEffect::Warning(_) => {}
         }
     }

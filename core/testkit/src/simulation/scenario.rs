@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_checkpoint::CheckpointOptions;
-use weir_jobmaster::{FailoverStrategy, JobMasterOptions, RestartStrategy};
+use weir_jobmaster::{AdaptiveOptions, FailoverStrategy, JobMasterOptions, RestartStrategy};
 use weir_model::{JobEdge, JobGraph, JobId, JobVertex, OperatorId, OperatorInfo, OperatorKind, Partitioner, VertexId};
 
 use super::random::Random;
@@ -53,6 +53,8 @@ pub(crate) struct JobScenario {
     pub(crate) checkpointing: CheckpointOptions,
     pub(crate) submit_at: Duration,
     pub(crate) cancel_at: Option<Duration>,
+    /// When somebody asks for other numbers of subtasks.
+    pub(crate) rescale_at: Vec<Duration>,
     /// Splits of all its sources together; without end for unbounded ones.
     pub(crate) splits: u32,
     /// Milliseconds that a task takes for a split at most.
@@ -146,6 +148,7 @@ fn job(random: &mut Random, number: u8, calm_from: Duration) -> JobScenario {
         checkpointing: checkpointing(random),
         submit_at: random.millis(0, calm_from.as_millis() as u64 * 8 / 10),
         cancel_at: cancels.then(|| random.millis(10_000, 900_000)),
+        rescale_at: (0..random.between(0, 4)).map(|_| random.millis(1_000, 600_000)).collect(),
         splits: random.between(0, 30),
         longest_split: *random.pick(&[500, 5_000, 5_000, 30_000]),
         failing: *random.pick(&[0, 0, 30, 150]),
@@ -169,7 +172,20 @@ fn options(random: &mut Random) -> JobMasterOptions {
         cancellation_timeout: (!random.chance(100)).then(|| random.millis(5_000, 180_000)),
         slot_request_timeout: random.millis(30_000, 300_000),
         seed: random.next(),
+        adaptive: random.chance(400).then(|| adaptive(random)),
         ..JobMasterOptions::default()
+    }
+}
+
+fn adaptive(random: &mut Random) -> AdaptiveOptions {
+    AdaptiveOptions {
+        wait_timeout: random.millis(30_000, 600_000),
+        stabilization: random.millis(0, 20_000),
+        cooldown: random.millis(0, 40_000),
+        running_stabilization: random.millis(0, 60_000),
+        min_increase: random.between(0, 3),
+        max_checkpoint_failures: random.between(0, 3),
+        max_delay: random.chance(300).then(|| random.millis(0, 30_000)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! travels in its committables, with a checkpoint or at its end, so that the coordinator can tell whether everything was worked on once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
@@ -61,6 +62,8 @@ pub(crate) struct Flow {
     /// Where each runs: TaskManager, its life, worker.
     places: BTreeMap<TaskId, (usize, u32, WorkerKey)>,
     finished: BTreeSet<TaskId>,
+    /// The job with as many subtasks as the deployment has.
+    graph: Option<Arc<JobGraph>>,
 }
 
 /// What happens in a worker process by itself.
@@ -160,9 +163,10 @@ impl World {
         }
     }
 
-    fn graph_of(&self, deployment: DeploymentId) -> std::sync::Arc<JobGraph> {
-        let job = self.scenario.jobs.iter().find(|job| job.id == deployment.job);
-        std::sync::Arc::clone(&job.expect("only the scenario's jobs are submitted").graph)
+    /// The job with as many subtasks as the deployment has, once something of it was deployed.
+    fn graph_of(&self, deployment: DeploymentId) -> Arc<JobGraph> {
+        let deployed = self.flows.get(&deployment).and_then(|flow| flow.graph.clone());
+        deployed.unwrap_or_else(|| self.job_scenario(deployment.job).graph.clone())
     }
 
     fn deploy(&mut self, index: usize, worker: WorkerKey, plan: &Deploy) {
@@ -172,11 +176,14 @@ impl World {
             format!("{deployment} got the plan of {}", plan.deployment)
         });
         let graph = self.graph_of(deployment);
-        let placed = graph.vertices.iter().zip(&plan.placements).map(|(vertex, at)| at.workers(vertex.parallelism));
+        let placed = graph.vertices.iter().zip(&plan.placements).map(|(vertex, at)| at.workers(vertex.max_parallelism));
         let placement = match placed.collect::<Result<Vec<_>, _>>() {
             Ok(placed) => Placement::new(plan.peers.len() as u32, placed),
             Err(error) => return self.check(false, || format!("the plan of {deployment} is wrong: {error}")),
         };
+        let graph = Arc::new(graph.at_parallelism(&placement.parallelism()));
+        self.check(graph.validate().is_ok(), || format!("{deployment} has an impossible parallelism: {graph:?}"));
+        self.flows.entry(deployment).or_default().graph = Some(graph);
         let tasks: Vec<TaskId> = placement.tasks_of(number).collect();
         self.log(|world| {
             let names: Vec<_> = tasks.iter().map(|task| short(*task)).collect();

@@ -37,7 +37,7 @@ fn the_end_gives_up_what_is_under_way_and_nothing_follows() {
     let mut bench = Bench::running(options());
     bench.complete_next();
     bench.wait(10);
-    bench.tell(CheckpointEvent::CheckpointRequested { request: 1, full: false });
+    bench.tell(CheckpointEvent::CheckpointRequested { request: 1, full: false, aligned: false });
     let effects = bench.end(JobStatus::Canceled);
     assert_eq!(aborted(&effects), [2]);
     assert!(done(&effects, 1).unwrap().unwrap_err().contains("the job has ended as CANCELED"));

@@ -75,7 +75,7 @@ fn a_job_all_of_whose_tasks_have_finished_has_no_more_checkpoints() {
         bench.finish(each, &[each.vertex as u8 * 2 + each.subtask as u8]);
     }
     assert_eq!(bench.wait(100), []);
-    let effects = bench.tell(CheckpointEvent::CheckpointRequested { request: 1, full: false });
+    let effects = bench.tell(CheckpointEvent::CheckpointRequested { request: 1, full: false, aligned: false });
     assert!(done(&effects, 1).unwrap().unwrap_err().contains("all tasks of the job have finished"));
     assert_eq!(payloads(&bench.coordinator.take_uncommitted()), [0, 1, 2, 3]);
     assert_eq!(bench.coordinator.take_uncommitted(), []);

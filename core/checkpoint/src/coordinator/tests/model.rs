@@ -386,7 +386,11 @@ impl World {
         let request = self.next_request;
         self.requests.insert(request);
         let event = match self.dice.below(4) {
-            0 => CheckpointEvent::CheckpointRequested { request, full: self.dice.one_in(2) },
+            0 => CheckpointEvent::CheckpointRequested {
+                request,
+                full: self.dice.one_in(2),
+                aligned: self.dice.one_in(4),
+            },
             1 => CheckpointEvent::SavepointRequested { request, directory: None, stop: Some(StopMode::Suspend) },
             _ => CheckpointEvent::SavepointRequested { request, directory: None, stop: None },
         };

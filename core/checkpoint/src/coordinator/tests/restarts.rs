@@ -22,7 +22,7 @@ fn an_interruption_ends_what_is_under_way_without_counting_it() {
     let mut bench = Bench::running(CheckpointOptions { max_concurrent: 2, ..options() });
     bench.wait(10);
     bench.wait(10);
-    bench.tell(CheckpointEvent::CheckpointRequested { request: 3, full: false });
+    bench.tell(CheckpointEvent::CheckpointRequested { request: 3, full: false, aligned: false });
     bench.acknowledge_all(2);
     let effects = bench.interrupt(&[task(1, 0)]);
     assert_eq!((aborted(&effects), failed_job(&effects)), (vec![1, 2], None));
@@ -181,7 +181,7 @@ fn a_job_goes_on_with_another_number_of_subtasks() {
     bench.interrupt(&[]);
     let wider = job(&[2, 3], &[(0, 1, Partitioner::Hash)]);
     bench.tasks = wider.tasks().collect();
-    bench.coordinator.rescale(wider);
+    bench.coordinator.rescale(wider, None);
     assert_eq!(restore_point(&bench).0, 1);
     assert_eq!(bench.finish(task(1, 2), &[1]), [], "not deployed yet");
     bench.deployment = 1;

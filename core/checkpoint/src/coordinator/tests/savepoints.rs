@@ -112,7 +112,7 @@ fn a_job_stops_when_its_last_savepoint_is_complete() {
     for stop in [StopMode::Suspend, StopMode::Drain] {
         let mut bench = Bench::running(options());
         bench.wait(10);
-        bench.tell(CheckpointEvent::CheckpointRequested { request: 8, full: false });
+        bench.tell(CheckpointEvent::CheckpointRequested { request: 8, full: false, aligned: false });
         let (id, effects) = savepoint(&mut bench, 1, Some(stop));
         assert_eq!(begun(&effects), [2]);
         assert!(done(&effects, 8).unwrap().unwrap_err().contains("being stopped with a savepoint"));

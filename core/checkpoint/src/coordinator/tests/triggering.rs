@@ -67,7 +67,10 @@ fn timers_are_asked_for_when_something_will_be_due() {
 fn without_an_interval_nothing_begins_by_itself() {
     let mut bench = Bench::running(CheckpointOptions { interval: None, ..options() });
     assert_eq!(bench.wait(100_000), []);
-    assert_eq!(begun(&bench.tell(CheckpointEvent::CheckpointRequested { request: 4, full: true })), [1]);
+    assert_eq!(
+        begun(&bench.tell(CheckpointEvent::CheckpointRequested { request: 4, full: true, aligned: false })),
+        [1]
+    );
     let effects = bench.enumerated(1);
     assert_eq!(triggered(&effects).len(), 1);
     for each in bench.tasks.clone() {
@@ -75,7 +78,7 @@ fn without_an_interval_nothing_begins_by_itself() {
     }
     assert_eq!(done(&bench.written(1), 4), Some(Ok(Some(chk(1)))));
     for (full, base) in [(true, None), (false, Some(2))] {
-        bench.tell(CheckpointEvent::CheckpointRequested { request: 5, full });
+        bench.tell(CheckpointEvent::CheckpointRequested { request: 5, full, aligned: false });
         let checkpoint = bench.coordinator.last_checkpoint();
         let effects = bench.enumerated(checkpoint);
         assert!(
@@ -149,7 +152,10 @@ fn the_pause_is_counted_from_the_end_of_the_last_one() {
         // Whoever asks does not wait for it.
         bench.acknowledge_all(3);
         bench.written(3);
-        assert_eq!(begun(&bench.tell(CheckpointEvent::CheckpointRequested { request: 1, full: false })), [4]);
+        assert_eq!(
+            begun(&bench.tell(CheckpointEvent::CheckpointRequested { request: 1, full: false, aligned: false })),
+            [4]
+        );
     }
 }
 
@@ -158,7 +164,7 @@ fn requests_wait_for_room_in_their_order() {
     let mut bench = Bench::running(options());
     bench.wait(10);
     for request in [1, 2] {
-        assert_eq!(bench.tell(CheckpointEvent::CheckpointRequested { request, full: false }), []);
+        assert_eq!(bench.tell(CheckpointEvent::CheckpointRequested { request, full: false, aligned: false }), []);
     }
     bench.acknowledge_all(1);
     assert_eq!(begun(&bench.written(1)), [2]);
@@ -276,7 +282,7 @@ fn what_is_said_twice_or_too_late_changes_nothing() {
 fn a_clock_that_goes_back_stands_still() {
     let mut bench = Bench::running(options());
     bench.now = Duration::from_secs(10);
-    bench.tell(CheckpointEvent::CheckpointRequested { request: 1, full: false });
+    bench.tell(CheckpointEvent::CheckpointRequested { request: 1, full: false, aligned: false });
     bench.acknowledge_all(1);
     bench.written(1);
     let view = bench.coordinator.view();
@@ -307,6 +313,15 @@ fn barriers_do_what_the_mode_says() {
     assert_eq!(alignment(options(), false), Alignment::Aligned);
     assert_eq!(alignment(unaligned(), false), Alignment::UnalignedAfter(after));
     assert_eq!(alignment(unaligned(), true), Alignment::Aligned);
+    for (aligned, expect) in [(true, Alignment::Aligned), (false, Alignment::UnalignedAfter(after))] {
+        let mut bench = Bench::running(CheckpointOptions { interval: None, ..unaligned() });
+        bench.tell(CheckpointEvent::CheckpointRequested { request: 1, full: false, aligned });
+        let effects = bench.enumerated(1);
+        assert!(
+            matches!(&effects[0], CheckpointEffect::Trigger { trigger, .. } if trigger.alignment == expect),
+            "{effects:?}"
+        );
+    }
     let loose = || CheckpointOptions { mode: CheckpointMode::AtLeastOnce, ..options() };
     assert_eq!(alignment(loose(), false), Alignment::None);
 }

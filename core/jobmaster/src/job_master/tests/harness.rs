@@ -127,13 +127,17 @@ impl Harness {
 
     pub(super) fn send(&mut self, event: JobMasterEvent) -> Vec<JobMasterEffect> {
         let effects = self.master.on_event(event, self.now);
-        for effect in &effects {
+        self.note_timers(&effects);
+        effects
+    }
+
+    pub(super) fn note_timers(&mut self, effects: &[JobMasterEffect]) {
+        for effect in effects {
             if let JobMasterEffect::ScheduleTimer { id, at } = effect {
                 assert!(*at >= self.now);
                 self.timers.push((*at, *id));
             }
         }
-        effects
     }
 
     /// Lets time pass; what the timers that came due brought.

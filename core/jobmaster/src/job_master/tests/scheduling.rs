@@ -15,7 +15,7 @@ fn job() -> Harness {
 }
 
 fn declared(slots: u32) -> ToResourceManager {
-    ToResourceManager::DeclareRequirements { job: job_id(), name: "test".to_owned(), slots }
+    ToResourceManager::DeclareRequirements { job: job_id(), name: "test".to_owned(), slots, at_least: slots }
 }
 
 #[test]

@@ -189,7 +189,7 @@ impl World {
 
     fn perform(&mut self, effect: JobMasterEffect) {
         match effect {
-            JobMasterEffect::StatusChanged { .. } | JobMasterEffect::Warning(_) => {}
+            JobMasterEffect::StatusChanged { .. } | JobMasterEffect::Note(_) | JobMasterEffect::Warning(_) => {}
             JobMasterEffect::TaskManager { id, message } => {
                 let number = id.as_str().trim_start_matches("tm-").parse().unwrap();
                 self.check_message(number, &message);
@@ -433,7 +433,11 @@ impl World {
                 self.show(committables[..done].to_vec());
                 FromCoordinator::CommitDone { checkpoint, result }
             }
-            ToCoordinator::Discard | ToCoordinator::Shutdown | ToCoordinator::Kill | ToCoordinator::Restart => return,
+            ToCoordinator::SetParallelism(_)
+            | ToCoordinator::Discard
+            | ToCoordinator::Shutdown
+            | ToCoordinator::Kill
+            | ToCoordinator::Restart => return,
         };
         self.coordinator_outbox.push_back(answer);
     }
