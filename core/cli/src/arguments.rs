@@ -40,6 +40,11 @@ pub(crate) enum Subcommand {
     Savepoint(SavepointArgs),
     /// Take a checkpoint of a job now
     Checkpoint(CheckpointArgs),
+    /// Change with how many subtasks a job runs, while it does
+    ///
+    /// For clusters with `jobmanager.scheduler: adaptive`. The job is stopped with a checkpoint, if it takes any, and goes on from there.
+    /// Without -p and --vertex it shows what is asked for now.
+    Rescale(RescaleArgs),
     /// Print log files of a cluster's processes
     Logs(LogsArgs),
     /// Run a JobManager in the foreground
@@ -199,6 +204,23 @@ pub(crate) struct CheckpointArgs {
     /// Write all state anew, instead of sharing files with earlier checkpoints
     #[arg(long)]
     pub(crate) full: bool,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RescaleArgs {
+    /// The job's id, the beginning of it, or its name
+    pub(crate) job: String,
+    /// The most subtasks a vertex is to have; of vertices that were built narrower than others, none is changed
+    #[arg(short = 'p', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32768))]
+    pub(crate) parallelism: Option<u32>,
+    /// The fewest with which it is to run (default: as before, or as many as -p says if those are fewer)
+    #[arg(long, value_name = "N", requires = "parallelism", value_parser = clap::value_parser!(u32).range(1..=32768))]
+    pub(crate) at_least: Option<u32>,
+    /// The same for one vertex, by its id, the beginning of it, or its name: the most, or the fewest and the most
+    #[arg(long, value_name = "VERTEX=N|L..N", action = ArgAction::Append)]
+    pub(crate) vertex: Vec<String>,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
 }

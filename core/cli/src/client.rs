@@ -77,6 +77,10 @@ impl Client {
         self.json(Method::POST, path, Some(body)).await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.json(Method::PUT, path, Some(body)).await
+    }
+
     /// Something that is not JSON.
     pub(crate) async fn text(&self, path: &str) -> anyhow::Result<Response> {
         self.answered(|| self.request(Method::GET, path)).await

@@ -20,6 +20,7 @@ mod logs;
 mod package;
 mod plugins;
 mod replace;
+mod rescale;
 mod run;
 mod savepoint;
 mod text;
@@ -66,6 +67,9 @@ fn execute(cli: &Cli) -> u8 {
         },
         Subcommand::Checkpoint(arguments) => {
             load(&arguments.cluster.define).and_then(|c| on_one(savepoint::checkpoint(arguments, &c)))
+        }
+        Subcommand::Rescale(arguments) => {
+            load(&arguments.cluster.define).and_then(|c| on_one(rescale::rescale(arguments, &c)))
         }
         Subcommand::Logs(arguments) => load(&arguments.cluster.define).and_then(|c| on_one(logs::logs(arguments, &c))),
         Subcommand::JobManager(arguments) => {

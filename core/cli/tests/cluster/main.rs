@@ -6,6 +6,7 @@
 
 mod harness;
 
+mod adaptive;
 mod artifacts;
 mod commands;
 mod disconnected;
