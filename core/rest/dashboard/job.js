@@ -129,6 +129,9 @@ function held(rates, vertex) {
   return keys ? h('span', { title: count(keys) + ' keys' }, bytes(rate(rates, vertex, 'stateBytes'))) : '–';
 }
 
+/** How many there are, and of a job that adapts how many it was built with. */
+const subtaskCount = ({ parallelism, builtParallelism: built }) => built && built !== parallelism ? parallelism + ' (built with ' + built + ')' : String(parallelism);
+
 function vertexTable(job, rates) {
   const choose = pick(job);
   const cell = (value, form) => value === undefined ? '–' : form(value);
@@ -137,14 +140,14 @@ function vertexTable(job, rates) {
     const pressed = rate(rates, vertex.id, 'backPressuredTimeMsPerSecond', 'max');
     return {
       class: 'pick' + (picked.get(job.jid) === vertex.id ? ' picked' : ''), onclick: () => choose(vertex.id),
-      cells: [h('a', { href: location.hash, onclick: (event) => event.preventDefault(), 'data-key': 'v' + vertex.id }, vertex.name), state(vertex.status), tasks(vertex.tasks),
+      cells: [h('a', { href: location.hash, onclick: (event) => event.preventDefault(), 'data-key': 'v' + vertex.id }, vertex.name), state(vertex.status), subtaskCount(vertex), tasks(vertex.tasks),
         cell(rate(rates, vertex.id, 'numRecordsInPerSecond'), count), cell(rate(rates, vertex.id, 'numRecordsOutPerSecond'), count),
         count(vertex.metrics['read-records']), count(vertex.metrics['write-records']),
         cell(busiest, (value) => percent(value / 1000)), cell(pressed, (value) => percent(value / 1000)),
         cell(rate(rates, vertex.id, 'currentOutputWatermark', 'min'), watermark), held(rates, vertex.id), duration(vertex.duration)],
     };
   });
-  return table(['Vertex', 'State', 'Tasks', '#In /s', '#Out /s', '#Records in', '#Records out', '#Busiest', '#Back-pressured', '#Watermark', '#State size', '#Duration'], rows, 'The job is being set up.');
+  return table(['Vertex', 'State', '#Subtasks', 'Tasks', '#In /s', '#Out /s', '#Records in', '#Records out', '#Busiest', '#Back-pressured', '#Watermark', '#State size', '#Duration'], rows, 'The job is being set up.');
 }
 
 function subtaskTable(vertex) {

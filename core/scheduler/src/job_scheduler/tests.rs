@@ -8,6 +8,7 @@ use crate::testing::{chain, task};
 use crate::{JobReport, WorkerTasks, place};
 
 mod any_order;
+mod rescaling;
 mod restarts;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
