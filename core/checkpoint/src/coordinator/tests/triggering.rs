@@ -94,7 +94,7 @@ fn without_an_interval_nothing_begins_by_itself() {
 fn checkpoints_that_are_not_incremental_have_no_base() {
     let mut bench = Bench::running(CheckpointOptions { incremental: false, ..options() });
     assert_eq!(bench.complete_next().0, 1);
-    bench.tell(CheckpointEvent::CheckpointRequested { request: 5, full: false });
+    bench.tell(CheckpointEvent::CheckpointRequested { request: 5, full: false, aligned: false });
     let effects = bench.enumerated(2);
     assert!(matches!(&effects[0], CheckpointEffect::Trigger { trigger, .. } if trigger.base.is_none()), "{effects:?}");
 }
