@@ -134,7 +134,9 @@ pub(crate) async fn load(place: &str) -> Result<CompletedCheckpoint, String> {
         true => wrong(&format_args!(
             "{path} does not exist; name the folder chk-<n> or savepoint-<…> that has the file {METADATA_FILE}"
         )),
-        false => wrong(&error),
+        false => {
+            wrong(&format_args!("{error}; name the folder chk-<n> or savepoint-<…> that has the file {METADATA_FILE}"))
+        }
     })?;
     let metadata = CheckpointMetadata::decode(&bytes, &directory)
         .map_err(|error| format!("{path} cannot be read as the metadata of a checkpoint: {error}"))?;

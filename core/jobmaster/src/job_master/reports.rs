@@ -42,8 +42,9 @@ impl JobMaster {
             ExecutionState::Finished => Event::TaskFinished { deployment, task },
             ExecutionState::Canceled => Event::TaskCanceled { deployment, task },
             ExecutionState::Failed => {
-                if let Some(failure) = failure.as_ref().filter(|failure| failure.kind == FailureKind::State) {
-                    self.on_unreadable(number, &failure.message, out);
+                let mut failure = failure;
+                if let Some(failure) = failure.as_mut().filter(|failure| failure.kind == FailureKind::State) {
+                    self.on_unreadable(number, failure, out);
                 }
                 let unknown = || TaskFailure::new(FailureKind::Worker, "the task failed without saying why");
                 Event::TaskFailed { deployment, task, failure: failure.unwrap_or_else(unknown) }
@@ -67,18 +68,21 @@ impl JobMaster {
     }
 
     /// A task could not read what it was to begin with: what is left is an earlier checkpoint, for all tasks.
-    fn on_unreadable(&mut self, number: u32, reason: &str, out: &mut Outbox) {
+    fn on_unreadable(&mut self, number: u32, failure: &mut TaskFailure, out: &mut Outbox) {
         let Some(deployment) = self.deployments.get_mut(&number) else { return };
         let Some(checkpoint) = deployment.restore.as_ref().map(|restore| restore.checkpoint) else { return };
-        if std::mem::replace(&mut deployment.unreadable, true) {
+        let first = !std::mem::replace(&mut deployment.unreadable, true);
+        let reason = std::mem::take(&mut failure.message);
+        failure.message = format!(
+            "checkpoint {checkpoint} cannot be read, so all tasks start again from the one before it, if there is one; what became \
+             visible since then is made once more: {reason}"
+        );
+        if !first {
             // Another task has said so.
             return;
         }
-        self.give_up_checkpoint(checkpoint, reason, out);
-        let message = format!(
-            "checkpoint {checkpoint} cannot be read, so all tasks start again from the one before it, if there is one: {reason}"
-        );
-        out.later.push_back(Event::GlobalFailure(TaskFailure::new(FailureKind::State, message)));
+        self.give_up_checkpoint(checkpoint, &reason, out);
+        out.later.push_back(Event::GlobalFailure(TaskFailure::new(FailureKind::State, failure.message.clone())));
     }
 
     /// Counts the end of one of a worker's tasks; after the last one the worker may leave.

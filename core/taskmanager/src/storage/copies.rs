@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -80,6 +80,8 @@ pub(super) struct JobCopies {
     all: Arc<LocalCopies>,
     job: JobId,
     handle: Handle,
+    /// Whether it was said already that this worker begins with copies.
+    announced: AtomicBool,
 }
 
 impl JobCopies {
@@ -91,7 +93,7 @@ impl JobCopies {
             copies.workers += 1;
             copies.seen += 1;
         }
-        Arc::new(JobCopies { all, job, handle })
+        Arc::new(JobCopies { all, job, handle, announced: AtomicBool::new(false) })
     }
 
     /// Does something with the job's copies.
@@ -128,6 +130,9 @@ impl JobCopies {
         let checkpoint = Checkpoint::of(uri)?;
         let file = self.with(|copies| copies.checkpoints.get(&checkpoint)?.get(uri).cloned())?;
         let end = offset.checked_add(length).filter(|end| *end <= file.length())?;
+        if !self.announced.swap(true, Ordering::Relaxed) {
+            tracing::info!(job_id = %self.job, checkpoint = checkpoint.0, "state is restored from the copies on this machine");
+        }
         Some(CopyReader { copies: self.clone(), checkpoint, uri: uri.to_owned(), file, next: offset, end })
     }
 }

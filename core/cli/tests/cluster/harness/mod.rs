@@ -190,11 +190,25 @@ impl Cluster {
 
     /// The same, with further options.
     pub(crate) fn start_task_manager_with(&mut self, slots: u32, settings: &[&str]) -> TaskManager {
+        let command = self.weir(&["taskmanager"]);
+        self.start_task_manager_by(command, slots, settings)
+    }
+
+    /// The same, for which a disk of its own of this size is mounted on a folder. Nobody else sees it.
+    pub(crate) fn start_task_manager_with_disk(&mut self, slots: u32, folder: &str, size: &str) -> TaskManager {
+        let weir = self.weir(&["taskmanager"]);
+        let mount = format!("mount -t tmpfs -o size={size} tmpfs \"$0\" && exec \"$@\"");
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "sh", "-c", &mount, folder]).arg(weir.get_program()).args(weir.get_args());
+        command.env(MARKER, &self.id).stdin(Stdio::null());
+        self.start_task_manager_by(command, slots, &[])
+    }
+
+    fn start_task_manager_by(&mut self, mut command: Command, slots: u32, settings: &[&str]) -> TaskManager {
         self.started_task_managers += 1;
         let id = format!("tm-{}", self.started_task_managers);
         // In which it has a folder of its own.
         let log_dir = self.folder.path();
-        let mut command = self.weir(&["taskmanager"]);
         command.arg(format!("-Dtaskmanager.resource-id={id}"));
         command.arg(format!("-Denv.log.dir={}", log_dir.display()));
         command.arg(format!("-Dtaskmanager.numberOfTaskSlots={slots}"));

@@ -1,6 +1,7 @@
 //! The state of jobs, kept and moved by the commands that docs/savepoints.md shows.
 
 mod commands;
+mod faults;
 mod rescaled;
 mod versions;
 
