@@ -241,7 +241,7 @@ impl<T: Record, P: Partitioner<T>> ChainEnd<T> for ExchangeEnd<P> {
 
 /// The producer's batches of one edge, one per channel.
 #[derive(Debug)]
-struct Outgoing<T: Record> {
+pub(crate) struct Outgoing<T: Record> {
     writers: Vec<ChannelWriter<T>>,
     batches: Vec<Vec<T>>,
     /// Encoded size of each batch; not kept for types of fixed length.
@@ -336,30 +336,65 @@ impl<T: Record> Outgoing<T> {
     }
 }
 
-/// Distributes records over the channels of one edge.
-#[derive(Debug)]
-pub struct ExchangeStage<T: Record, P> {
-    out: Outgoing<T>,
-    partitioner: P,
+/// Which channels of an edge a record goes to.
+pub(crate) trait Spread<T: Record> {
+    /// Hands `record` to its channels.
+    fn spread(&mut self, record: T, out: &mut Outgoing<T>);
 }
+
+/// Each record to one channel, which a partitioner selects.
+#[derive(Debug)]
+pub struct ToOne<P>(P);
+
+impl<T: Record, P: Partitioner<T>> Spread<T> for ToOne<P> {
+    #[inline(always)]
+    fn spread(&mut self, record: T, out: &mut Outgoing<T>) {
+        let channel = self.0.select(&record);
+        out.push(channel, record);
+    }
+}
+
+/// Each record to every channel.
+#[derive(Debug)]
+pub struct ToAll;
+
+impl<T: Record + Clone> Spread<T> for ToAll {
+    #[inline]
+    fn spread(&mut self, record: T, out: &mut Outgoing<T>) {
+        let last = out.batches.len() - 1;
+        for channel in 0..last {
+            out.push(channel, record.clone());
+        }
+        out.push(last, record);
+    }
+}
+
+/// The end of a chain before one edge.
+#[derive(Debug)]
+pub struct EdgeStage<T: Record, S> {
+    out: Outgoing<T>,
+    spread: S,
+}
+
+/// Distributes records over the channels of one edge.
+pub type ExchangeStage<T, P> = EdgeStage<T, ToOne<P>>;
 
 impl<T: Record, P: Partitioner<T>> ExchangeStage<T, P> {
     pub(crate) fn new(task: &TaskContext, port: PortId, mut partitioner: P) -> Result<Self, TaskError> {
         let out = Outgoing::new(task, port);
         partitioner.open(task.partition_context(port));
-        Ok(ExchangeStage { out, partitioner })
+        Ok(EdgeStage { out, spread: ToOne(partitioner) })
     }
 }
 
-impl<T: Record, P: Partitioner<T>> Collector<T> for ExchangeStage<T, P> {
+impl<T: Record, S: Spread<T>> Collector<T> for EdgeStage<T, S> {
     #[inline(always)]
     fn push(&mut self, record: T) {
-        let channel = self.partitioner.select(&record);
-        self.out.push(channel, record);
+        self.spread.spread(record, &mut self.out);
     }
 }
 
-impl<T: Record, P: Partitioner<T>> Stage<T> for ExchangeStage<T, P> {
+impl<T: Record, S: Spread<T> + 'static> Stage<T> for EdgeStage<T, S> {
     fn open(&mut self, _task: &TaskContext) -> Result<(), TaskError> {
         Ok(())
     }
@@ -393,52 +428,9 @@ pub struct BroadcastEnd {
 }
 
 impl<T: Record + Clone> ChainEnd<T> for BroadcastEnd {
-    type Stage = BroadcastStage<T>;
+    type Stage = EdgeStage<T, ToAll>;
     fn build(self, task: &mut TaskContext) -> Result<Self::Stage, TaskError> {
-        Ok(BroadcastStage { out: Outgoing::new(task, self.port) })
-    }
-}
-
-/// Gives every record to every consumer.
-#[derive(Debug)]
-pub struct BroadcastStage<T: Record> {
-    out: Outgoing<T>,
-}
-
-impl<T: Record + Clone> Collector<T> for BroadcastStage<T> {
-    #[inline]
-    fn push(&mut self, record: T) {
-        let last = self.out.batches.len() - 1;
-        for channel in 0..last {
-            self.out.push(channel, record.clone());
-        }
-        self.out.push(last, record);
-    }
-}
-
-impl<T: Record + Clone> Stage<T> for BroadcastStage<T> {
-    fn open(&mut self, _task: &TaskContext) -> Result<(), TaskError> {
-        Ok(())
-    }
-    fn control(&mut self, control: Control) {
-        self.out.control(control);
-    }
-    fn barrier(&mut self, barrier: Barrier, _snapshot: &mut SnapshotBuilder) {
-        self.out.control(Control::Barrier(barrier));
-    }
-    fn snapshot_step(&mut self, _snapshot: &mut SnapshotBuilder) -> bool {
-        false
-    }
-    fn checkpoint_ended(&mut self, _checkpoint: u64, _completed: bool) {}
-    fn processing_time(&mut self, _now: EventTime) -> EventTime {
-        EventTime::MAX
-    }
-    fn close(&mut self, _task: &TaskContext) -> Result<(), TaskError> {
-        self.out.control(Control::End);
-        Ok(())
-    }
-    fn flush(&mut self, _why: Flush) {
-        self.out.flush();
+        Ok(EdgeStage { out: Outgoing::new(task, self.port), spread: ToAll })
     }
 }
 
