@@ -203,22 +203,21 @@ pub trait Operator<In>: Clone + Send + 'static {
     }
 }
 
-/// An operator over two inputs; the head of its chain. What is not said here is as for [`Operator`].
-pub trait CoOperator<A, B>: Clone + Send + 'static {
-    /// The record type it emits.
-    type Out: 'static;
+/// What comes to an operator over two inputs, which is the head of its chain: an operator whose input is one of these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OfTwo<A, B> {
+    /// A record of the first input.
+    First(A),
+    /// A record of the second input.
+    Second(B),
+    /// The first input has ended. Once; before the end of both.
+    FirstEnded,
+    /// The second input has ended. Once; before the end of both.
+    SecondEnded,
+}
 
-    /// As [`Operator::declare`].
-    fn declare(&mut self, state: &mut OperatorState) {
-        let _ = state;
-    }
-
-    /// Prepares for the first record.
-    fn open(&mut self, task: &OperatorContext<'_>) -> Result<(), TaskError> {
-        let _ = task;
-        Ok(())
-    }
-
+/// An operator over two inputs.
+pub trait CoOperator<A, B>: Operator<OfTwo<A, B>> {
     /// As [`Operator::prepare`], of the first input.
     #[inline(always)]
     fn prepare_first(&mut self, records: &[A]) {
@@ -229,59 +228,6 @@ pub trait CoOperator<A, B>: Clone + Send + 'static {
     #[inline(always)]
     fn prepare_second(&mut self, records: &[B]) {
         let _ = records;
-    }
-
-    /// Takes a record of the first input.
-    fn first<C: Collector<Self::Out>>(&mut self, record: A, out: &mut C);
-
-    /// Takes a record of the second input.
-    fn second<C: Collector<Self::Out>>(&mut self, record: B, out: &mut C);
-
-    /// The first input ended.
-    fn first_ended<C: Collector<Self::Out>>(&mut self, out: &mut C) {
-        let _ = out;
-    }
-
-    /// The second input ended.
-    fn second_ended<C: Collector<Self::Out>>(&mut self, out: &mut C) {
-        let _ = out;
-    }
-
-    /// Event time advanced on both inputs.
-    fn watermark<C: Collector<Self::Out>>(&mut self, time: EventTime, out: &mut C) {
-        let _ = (time, out);
-    }
-
-    /// Both inputs ended.
-    fn end<C: Collector<Self::Out>>(&mut self, out: &mut C) {
-        let _ = out;
-    }
-
-    /// As [`Operator::snapshot`].
-    fn snapshot(&mut self, snapshot: &mut OperatorSnapshotter<'_>) {
-        let _ = snapshot;
-    }
-
-    /// As [`Operator::snapshot_step`].
-    fn snapshot_step(&mut self, snapshot: &mut OperatorSnapshotter<'_>) -> bool {
-        let _ = snapshot;
-        false
-    }
-
-    /// As [`Operator::checkpoint_ended`].
-    fn checkpoint_ended(&mut self, checkpoint: u64, completed: bool) {
-        let _ = (checkpoint, completed);
-    }
-
-    /// As [`Operator::processing_time`].
-    fn processing_time<C: Collector<Self::Out>>(&mut self, now: EventTime, out: &mut C) -> EventTime {
-        let _ = (now, out);
-        EventTime::MAX
-    }
-
-    /// Side outputs, which follow the main output's control elements.
-    fn side_outputs(&mut self) -> Option<&mut crate::process::SideOutputs> {
-        None
     }
 }
 
@@ -340,9 +286,14 @@ pub struct OpStage<Op, D> {
 }
 
 impl<Op, D> OpStage<Op, D> {
+    /// `op`, which is `node` of the StreamGraph, before `down`.
+    pub(crate) fn new(op: Op, node: u32, down: D) -> Self {
+        OpStage { op, node, down }
+    }
+
     /// Runs `f` so that a panic in it is reported with this operator's name.
     #[inline(always)]
-    fn guarded<R>(&mut self, f: impl FnOnce(&mut Op, &mut D) -> R) -> R {
+    pub(crate) fn guarded<R>(&mut self, f: impl FnOnce(&mut Op, &mut D) -> R) -> R {
         let guard = OperatorGuard(self.node);
         let result = f(&mut self.op, &mut self.down);
         std::mem::forget(guard);
@@ -519,7 +470,7 @@ where
     type Out = Op::Out;
 
     fn run<D: Stage<Op::Out>>(self, down: D, task: &mut TaskContext) -> Result<(), TaskError> {
-        self.chain.run(OpStage { op: self.op, node: self.node, down }, task)
+        self.chain.run(OpStage::new(self.op, self.node, down), task)
     }
 
     fn declare(&mut self, state: &mut ChainState) {

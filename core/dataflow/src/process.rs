@@ -10,7 +10,7 @@ use crate::element::Control;
 use crate::exchange::{ExchangeStage, RoundRobinPartitioner};
 use crate::failure::TaskError;
 use crate::metrics::OperatorMetrics;
-use crate::operator::{CoOperator, Collector, Flush, Operator, OperatorContext, Stage};
+use crate::operator::{CoOperator, Collector, Flush, OfTwo, Operator, OperatorContext, Stage};
 use crate::plan::{PortId, TaskContext};
 use crate::record::Record;
 use crate::snapshot::OperatorSnapshotter;
@@ -19,12 +19,16 @@ use crate::state::{OperatorStateAccess, OperatorStateDeclarer, OperatorStates};
 mod broadcast;
 mod keyed;
 mod keyed_co;
+mod keyed_operator;
+mod keyed_process;
 
 pub use broadcast::{
     BroadcastProcessFunction, BroadcastProcessOperator, KeyedBroadcastProcessFunction, KeyedBroadcastProcessOperator,
 };
-pub use keyed::{KeyedContext, KeyedProcessFunction, KeyedProcessOperator, Timers};
+pub use keyed::{KeyedContext, Timers};
 pub use keyed_co::{KeyedCoProcessFunction, KeyedCoProcessOperator};
+pub use keyed_operator::KeyedOperator;
+pub use keyed_process::{KeyedProcessFunction, KeyedProcessOperator};
 
 /// Names a side output and its record type.
 pub struct OutputTag<T> {
@@ -393,7 +397,7 @@ impl<F, Out> CoProcessOperator<F, Out> {
     }
 }
 
-impl<A, B, F: CoProcessFunction<A, B>> CoOperator<A, B> for CoProcessOperator<F, F::Out> {
+impl<A, B, F: CoProcessFunction<A, B>> Operator<OfTwo<A, B>> for CoProcessOperator<F, F::Out> {
     type Out = F::Out;
 
     fn declare(&mut self, state: &mut OperatorState) {
@@ -412,27 +416,21 @@ impl<A, B, F: CoProcessFunction<A, B>> CoOperator<A, B> for CoProcessOperator<F,
     }
 
     #[inline(always)]
-    fn first<C: Collector<F::Out>>(&mut self, record: A, out: &mut C) {
-        self.call(out, |f, context| f.first(record, context));
-    }
-
-    #[inline(always)]
-    fn second<C: Collector<F::Out>>(&mut self, record: B, out: &mut C) {
-        self.call(out, |f, context| f.second(record, context));
-    }
-
-    fn first_ended<C: Collector<F::Out>>(&mut self, out: &mut C) {
-        self.call(out, |f, context| f.first_ended(context));
-    }
-
-    fn second_ended<C: Collector<F::Out>>(&mut self, out: &mut C) {
-        self.call(out, |f, context| f.second_ended(context));
+    fn process<C: Collector<F::Out>>(&mut self, input: OfTwo<A, B>, out: &mut C) {
+        self.call(out, |f, context| match input {
+            OfTwo::First(record) => f.first(record, context),
+            OfTwo::Second(record) => f.second(record, context),
+            OfTwo::FirstEnded => f.first_ended(context),
+            OfTwo::SecondEnded => f.second_ended(context),
+        });
     }
 
     fn side_outputs(&mut self) -> Option<&mut SideOutputs> {
         Some(&mut self.context.sides)
     }
 }
+
+impl<A, B, F: CoProcessFunction<A, B>> CoOperator<A, B> for CoProcessOperator<F, F::Out> {}
 
 impl<F: Clone, Out> Clone for CoProcessOperator<F, Out> {
     fn clone(&self) -> Self {

@@ -3,11 +3,11 @@
 use std::hash::Hash;
 
 use super::keyed::KeyedContext;
+use super::keyed_operator::{KeyedCoLogic, KeyedLogic, KeyedOperator};
 use super::{ProcessContext, SideOutputs, WithSideOutputs};
 use crate::declaration::OperatorState;
-use crate::element::EventTime;
 use crate::failure::TaskError;
-use crate::operator::{CoOperator, Collector, OperatorContext};
+use crate::operator::{CoOperator, Collector, OfTwo, Operator, OperatorContext};
 use crate::operators::KeyOf;
 use crate::record::Record;
 use crate::snapshot::OperatorSnapshotter;
@@ -72,7 +72,7 @@ impl<F, Out> WithSideOutputs for BroadcastProcessOperator<F, Out> {
     }
 }
 
-impl<A, B, F: BroadcastProcessFunction<A, B>> CoOperator<A, B> for BroadcastProcessOperator<F, F::Out> {
+impl<A, B, F: BroadcastProcessFunction<A, B>> Operator<OfTwo<A, B>> for BroadcastProcessOperator<F, F::Out> {
     type Out = F::Out;
 
     fn declare(&mut self, state: &mut OperatorState) {
@@ -90,13 +90,12 @@ impl<A, B, F: BroadcastProcessFunction<A, B>> CoOperator<A, B> for BroadcastProc
     }
 
     #[inline(always)]
-    fn first<C: Collector<F::Out>>(&mut self, record: A, out: &mut C) {
-        self.function.process(record, &self.states, &mut self.context);
-        self.context.drain_into(out);
-    }
-
-    fn second<C: Collector<F::Out>>(&mut self, record: B, out: &mut C) {
-        self.function.broadcast(record, &mut self.states, &mut self.context);
+    fn process<C: Collector<F::Out>>(&mut self, input: OfTwo<A, B>, out: &mut C) {
+        match input {
+            OfTwo::First(record) => self.function.process(record, &self.states, &mut self.context),
+            OfTwo::Second(record) => self.function.broadcast(record, &mut self.states, &mut self.context),
+            OfTwo::FirstEnded | OfTwo::SecondEnded => return,
+        }
         self.context.drain_into(out);
     }
 
@@ -113,6 +112,8 @@ impl<A, B, F: BroadcastProcessFunction<A, B>> CoOperator<A, B> for BroadcastProc
         Some(&mut self.context.sides)
     }
 }
+
+impl<A, B, F: BroadcastProcessFunction<A, B>> CoOperator<A, B> for BroadcastProcessOperator<F, F::Out> {}
 
 /// A function over a keyed stream and a broadcast one, with state and timers per key. Cloned once per subtask. As
 /// [`BroadcastProcessFunction`] otherwise.
@@ -150,41 +151,32 @@ pub trait KeyedBroadcastProcessFunction<K, A, B>: Clone + Send + 'static {
     }
 }
 
-/// The operator of a [`KeyedBroadcastProcessFunction`]; the head of its chain. The second input is the broadcast one.
+/// A [`KeyedBroadcastProcessFunction`] with what gives the key of a record, and its broadcast states.
 #[derive(Debug)]
-pub struct KeyedBroadcastProcessOperator<F, K, G, Out> {
+pub struct KeyedBroadcast<F, G> {
     function: F,
     key_of: G,
     states: BroadcastStates,
-    context: KeyedContext<K, Out>,
 }
+
+impl<F: Clone, G: Clone> Clone for KeyedBroadcast<F, G> {
+    fn clone(&self) -> Self {
+        let states = BroadcastStates::default();
+        KeyedBroadcast { function: self.function.clone(), key_of: self.key_of.clone(), states }
+    }
+}
+
+/// The operator of a [`KeyedBroadcastProcessFunction`]; the head of its chain. The second input is the broadcast one.
+pub type KeyedBroadcastProcessOperator<F, K, G, Out> = KeyedOperator<KeyedBroadcast<F, G>, K, Out>;
 
 impl<F, K, G, Out> KeyedBroadcastProcessOperator<F, K, G, Out> {
     /// The operator of `function`; `key_of` gives the key of a record of the keyed stream.
     pub fn new(function: F, key_of: G) -> Self {
-        let context = KeyedContext::new(SideOutputs::default());
-        KeyedBroadcastProcessOperator { function, key_of, states: BroadcastStates::default(), context }
+        KeyedOperator::of(KeyedBroadcast { function, key_of, states: BroadcastStates::default() })
     }
 }
 
-impl<F: Clone, K, G: Clone, Out> Clone for KeyedBroadcastProcessOperator<F, K, G, Out> {
-    fn clone(&self) -> Self {
-        KeyedBroadcastProcessOperator {
-            function: self.function.clone(),
-            key_of: self.key_of.clone(),
-            states: BroadcastStates::default(),
-            context: KeyedContext::new(self.context.base.sides.clone()),
-        }
-    }
-}
-
-impl<F, K, G, Out> WithSideOutputs for KeyedBroadcastProcessOperator<F, K, G, Out> {
-    fn sides(&mut self) -> &mut SideOutputs {
-        &mut self.context.base.sides
-    }
-}
-
-impl<A, B, K, G, F> CoOperator<A, B> for KeyedBroadcastProcessOperator<F, K, G, F::Out>
+impl<A, B, K, G, F> KeyedLogic<K, OfTwo<A, B>> for KeyedBroadcast<F, G>
 where
     K: Record + Eq + Hash,
     G: KeyOf<A, K>,
@@ -192,68 +184,66 @@ where
 {
     type Out = F::Out;
 
-    fn declare(&mut self, state: &mut OperatorState) {
-        KeyedContext::<K, F::Out>::declare(state, |states| self.function.declare(states));
+    fn declare(&mut self, states: &mut StateDeclarer<'_>) {
+        self.function.declare(states);
+    }
+
+    fn open(&mut self, context: &mut KeyedContext<K, F::Out>) {
+        self.function.open(context);
+    }
+
+    #[inline(always)]
+    fn process<C: Collector<F::Out>>(
+        &mut self,
+        input: OfTwo<A, B>,
+        context: &mut KeyedContext<K, F::Out>,
+        out: &mut C,
+    ) {
+        let KeyedBroadcast { function, key_of, states } = self;
+        match input {
+            OfTwo::First(record) => {
+                let key = key_of(&record);
+                context.with_key(key, out, |context| function.process(record, states, context));
+            }
+            OfTwo::Second(record) => {
+                context.without_key(out, |context| function.broadcast(record, states, &mut context.base));
+            }
+            OfTwo::FirstEnded | OfTwo::SecondEnded => {}
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, context: &mut KeyedContext<K, F::Out>) {
+        self.function.on_timer(timer, &self.states, context);
+    }
+
+    fn end_of_key(&mut self, context: &mut KeyedContext<K, F::Out>) {
+        self.function.end_of_key(&self.states, context);
+    }
+
+    fn declare_others(&mut self, state: &mut OperatorState) {
         let mut states = BroadcastStates::default();
         self.function.declare_broadcast(&mut BroadcastDeclarer(&mut states));
         states.declare(state);
     }
 
-    fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
-        self.context.open(context, |states| self.function.declare(states))?;
+    fn open_others(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
         self.function.declare_broadcast(&mut BroadcastDeclarer(&mut self.states));
-        self.states.restore(context)?;
-        self.function.open(&mut self.context);
-        Ok(())
+        self.states.restore(context)
     }
 
-    #[inline(always)]
-    fn prepare_first(&mut self, records: &[A]) {
-        self.context.prepare(records.iter().map(&mut self.key_of));
-    }
-
-    #[inline(always)]
-    fn first<C: Collector<F::Out>>(&mut self, record: A, out: &mut C) {
-        let KeyedBroadcastProcessOperator { function, key_of, states, context } = self;
-        let key = key_of(&record);
-        context.with_key(key, out, |context| function.process(record, states, context));
-    }
-
-    fn second<C: Collector<F::Out>>(&mut self, record: B, out: &mut C) {
-        let KeyedBroadcastProcessOperator { function, states, context, .. } = self;
-        context.without_key(out, |context| function.broadcast(record, states, &mut context.base));
-    }
-
-    fn watermark<C: Collector<F::Out>>(&mut self, time: EventTime, out: &mut C) {
-        let KeyedBroadcastProcessOperator { function, states, context, .. } = self;
-        context.advance(time, out, |timer, context| function.on_timer(timer, states, context));
-    }
-
-    fn processing_time<C: Collector<F::Out>>(&mut self, now: EventTime, out: &mut C) -> EventTime {
-        let KeyedBroadcastProcessOperator { function, states, context, .. } = self;
-        context.tick(now, out, |timer, context| function.on_timer(timer, states, context))
-    }
-
-    fn end<C: Collector<F::Out>>(&mut self, out: &mut C) {
-        let KeyedBroadcastProcessOperator { function, states, context, .. } = self;
-        context.advance(EventTime::MAX, out, |timer, context| function.on_timer(timer, states, context));
-        context.for_each_key(out, |context| function.end_of_key(states, context));
-    }
-
-    fn snapshot(&mut self, snapshot: &mut OperatorSnapshotter<'_>) {
-        self.context.snapshot(snapshot);
+    fn snapshot_others(&mut self, snapshot: &mut OperatorSnapshotter<'_>) {
         self.states.snapshot(snapshot);
     }
+}
 
-    fn snapshot_step(&mut self, snapshot: &mut OperatorSnapshotter<'_>) -> bool {
-        self.context.snapshot_step(snapshot)
-    }
-
-    fn checkpoint_ended(&mut self, checkpoint: u64, _completed: bool) {
-        self.context.checkpoint_ended(checkpoint);
-    }
-
-    fn side_outputs(&mut self) -> Option<&mut SideOutputs> {
-        Some(&mut self.context.base.sides)
+impl<A, B, K, G, F> KeyedCoLogic<K, A, B> for KeyedBroadcast<F, G>
+where
+    K: Record + Eq + Hash,
+    G: KeyOf<A, K>,
+    F: KeyedBroadcastProcessFunction<K, A, B>,
+{
+    #[inline(always)]
+    fn prepare_first(&mut self, records: &[A], context: &mut KeyedContext<K, F::Out>) {
+        context.prepare(records.iter().map(&mut self.key_of));
     }
 }

@@ -1,15 +1,14 @@
-//! `process` on keyed streams: functions with state and timers per key.
+//! What functions on keyed streams see and have in common: state and timers per key.
 
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{ProcessContext, SideOutputs, WithSideOutputs};
+use super::{ProcessContext, SideOutputs};
 use crate::declaration::OperatorState;
 use crate::element::EventTime;
 use crate::failure::{TaskError, raise};
-use crate::operator::{Collector, Operator, OperatorContext};
-use crate::operators::KeyOf;
+use crate::operator::{Collector, OperatorContext};
 use crate::record::Record;
 use crate::snapshot::{OperatorSnapshotter, millis_now};
 use crate::state::{Declared, KeyedStates, StateAccess, StateDeclarer, TimeDomain, Timer, TimerQueues};
@@ -250,131 +249,5 @@ impl<K: Record + Eq + Hash, Out> KeyedContext<K, Out> {
 
     pub(super) fn checkpoint_ended(&mut self, checkpoint: u64) {
         self.states.checkpoint_ended(checkpoint);
-    }
-}
-
-/// A function over the records of a keyed stream, with state and timers per key. Cloned once per subtask.
-pub trait KeyedProcessFunction<K, In>: Clone + Send + 'static {
-    /// The records it emits.
-    type Out: Send + 'static;
-
-    /// Declares the function's states. Called before [`open`](Self::open), and also where the function never runs, to compare them with
-    /// those of a checkpoint: must do nothing else.
-    fn declare(&mut self, states: &mut StateDeclarer<'_>) {
-        let _ = states;
-    }
-
-    /// Called once before the first record.
-    fn open(&mut self, context: &mut KeyedContext<K, Self::Out>) {
-        let _ = context;
-    }
-
-    /// Called for each record; states are those of the record's key.
-    fn process(&mut self, record: In, context: &mut KeyedContext<K, Self::Out>);
-
-    /// Called when a timer is due; states are those of the timer's key.
-    fn on_timer(&mut self, timer: Timer, context: &mut KeyedContext<K, Self::Out>) {
-        let _ = (timer, context);
-    }
-
-    /// Called for each key that has state when the input ended and timers of event time have fired, in no particular order; may still emit.
-    fn end_of_key(&mut self, context: &mut KeyedContext<K, Self::Out>) {
-        let _ = context;
-    }
-
-    /// Called when the input ended, after [`end_of_key`](Self::end_of_key); there is no current key.
-    fn end(&mut self, context: &mut KeyedContext<K, Self::Out>) {
-        let _ = context;
-    }
-}
-
-/// The operator of a [`KeyedProcessFunction`].
-#[derive(Debug)]
-pub struct KeyedProcessOperator<F, K, G, Out> {
-    function: F,
-    key_of: G,
-    context: KeyedContext<K, Out>,
-}
-
-impl<F, K, G, Out> KeyedProcessOperator<F, K, G, Out> {
-    /// The operator of `function`; `key_of` gives a record's key.
-    pub fn new(function: F, key_of: G) -> Self {
-        KeyedProcessOperator { function, key_of, context: KeyedContext::new(SideOutputs::default()) }
-    }
-}
-
-impl<F: Clone, K, G: Clone, Out> Clone for KeyedProcessOperator<F, K, G, Out> {
-    fn clone(&self) -> Self {
-        KeyedProcessOperator {
-            function: self.function.clone(),
-            key_of: self.key_of.clone(),
-            context: KeyedContext::new(self.context.base.sides.clone()),
-        }
-    }
-}
-
-impl<F, K, G, Out> WithSideOutputs for KeyedProcessOperator<F, K, G, Out> {
-    fn sides(&mut self) -> &mut SideOutputs {
-        &mut self.context.base.sides
-    }
-}
-
-impl<In, K, G, F> Operator<In> for KeyedProcessOperator<F, K, G, F::Out>
-where
-    K: Record + Eq + Hash,
-    G: KeyOf<In, K>,
-    F: KeyedProcessFunction<K, In>,
-{
-    type Out = F::Out;
-
-    fn declare(&mut self, state: &mut OperatorState) {
-        KeyedContext::<K, F::Out>::declare(state, |states| self.function.declare(states));
-    }
-
-    fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
-        self.context.open(context, |states| self.function.declare(states))?;
-        self.function.open(&mut self.context);
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn prepare(&mut self, records: &[In]) {
-        self.context.prepare(records.iter().map(&mut self.key_of));
-    }
-
-    #[inline(always)]
-    fn process<C: Collector<F::Out>>(&mut self, record: In, out: &mut C) {
-        let key = (self.key_of)(&record);
-        self.context.with_key(key, out, |context| self.function.process(record, context));
-    }
-
-    fn watermark<C: Collector<F::Out>>(&mut self, time: EventTime, out: &mut C) {
-        self.context.advance(time, out, |timer, context| self.function.on_timer(timer, context));
-    }
-
-    fn processing_time<C: Collector<F::Out>>(&mut self, now: EventTime, out: &mut C) -> EventTime {
-        self.context.tick(now, out, |timer, context| self.function.on_timer(timer, context))
-    }
-
-    fn end<C: Collector<F::Out>>(&mut self, out: &mut C) {
-        self.context.advance(EventTime::MAX, out, |timer, context| self.function.on_timer(timer, context));
-        self.context.for_each_key(out, |context| self.function.end_of_key(context));
-        self.context.without_key(out, |context| self.function.end(context));
-    }
-
-    fn snapshot(&mut self, snapshot: &mut OperatorSnapshotter<'_>) {
-        self.context.snapshot(snapshot);
-    }
-
-    fn snapshot_step(&mut self, snapshot: &mut OperatorSnapshotter<'_>) -> bool {
-        self.context.snapshot_step(snapshot)
-    }
-
-    fn checkpoint_ended(&mut self, checkpoint: u64, _completed: bool) {
-        self.context.checkpoint_ended(checkpoint);
-    }
-
-    fn side_outputs(&mut self) -> Option<&mut SideOutputs> {
-        Some(&mut self.context.base.sides)
     }
 }

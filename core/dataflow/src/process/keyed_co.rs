@@ -3,14 +3,10 @@
 use std::hash::Hash;
 
 use super::keyed::KeyedContext;
-use super::{SideOutputs, WithSideOutputs};
-use crate::declaration::OperatorState;
-use crate::element::EventTime;
-use crate::failure::TaskError;
-use crate::operator::{CoOperator, Collector, OperatorContext};
+use super::keyed_operator::{KeyedCoLogic, KeyedLogic, KeyedOperator};
+use crate::operator::{Collector, OfTwo};
 use crate::operators::KeyOf;
 use crate::record::Record;
-use crate::snapshot::OperatorSnapshotter;
 use crate::state::{StateDeclarer, Timer};
 
 /// A function over two streams of one key, which share state and timers per key. Cloned once per subtask.
@@ -52,40 +48,25 @@ pub trait KeyedCoProcessFunction<K, A, B>: Clone + Send + 'static {
     }
 }
 
-/// The operator of a [`KeyedCoProcessFunction`]; the head of its chain.
-#[derive(Debug)]
-pub struct KeyedCoProcessOperator<F, K, G, H, Out> {
+/// A [`KeyedCoProcessFunction`] with what gives the keys of its inputs' records.
+#[derive(Debug, Clone)]
+pub struct KeyedCo<F, G, H> {
     function: F,
     first_key: G,
     second_key: H,
-    context: KeyedContext<K, Out>,
 }
+
+/// The operator of a [`KeyedCoProcessFunction`]; the head of its chain.
+pub type KeyedCoProcessOperator<F, K, G, H, Out> = KeyedOperator<KeyedCo<F, G, H>, K, Out>;
 
 impl<F, K, G, H, Out> KeyedCoProcessOperator<F, K, G, H, Out> {
     /// The operator of `function`; `first_key` and `second_key` give the keys of the inputs' records.
     pub fn new(function: F, first_key: G, second_key: H) -> Self {
-        KeyedCoProcessOperator { function, first_key, second_key, context: KeyedContext::new(SideOutputs::default()) }
+        KeyedOperator::of(KeyedCo { function, first_key, second_key })
     }
 }
 
-impl<F: Clone, K, G: Clone, H: Clone, Out> Clone for KeyedCoProcessOperator<F, K, G, H, Out> {
-    fn clone(&self) -> Self {
-        KeyedCoProcessOperator {
-            function: self.function.clone(),
-            first_key: self.first_key.clone(),
-            second_key: self.second_key.clone(),
-            context: KeyedContext::new(self.context.base.sides.clone()),
-        }
-    }
-}
-
-impl<F, K, G, H, Out> WithSideOutputs for KeyedCoProcessOperator<F, K, G, H, Out> {
-    fn sides(&mut self) -> &mut SideOutputs {
-        &mut self.context.base.sides
-    }
-}
-
-impl<A, B, K, G, H, F> CoOperator<A, B> for KeyedCoProcessOperator<F, K, G, H, F::Out>
+impl<A, B, K, G, H, F> KeyedLogic<K, OfTwo<A, B>> for KeyedCo<F, G, H>
 where
     K: Record + Eq + Hash,
     G: KeyOf<A, K>,
@@ -94,65 +75,61 @@ where
 {
     type Out = F::Out;
 
-    fn declare(&mut self, state: &mut OperatorState) {
-        KeyedContext::<K, F::Out>::declare(state, |states| self.function.declare(states));
+    fn declare(&mut self, states: &mut StateDeclarer<'_>) {
+        self.function.declare(states);
     }
 
-    fn open(&mut self, context: &OperatorContext<'_>) -> Result<(), TaskError> {
-        self.context.open(context, |states| self.function.declare(states))?;
-        self.function.open(&mut self.context);
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn prepare_first(&mut self, records: &[A]) {
-        self.context.prepare(records.iter().map(&mut self.first_key));
+    fn open(&mut self, context: &mut KeyedContext<K, F::Out>) {
+        self.function.open(context);
     }
 
     #[inline(always)]
-    fn prepare_second(&mut self, records: &[B]) {
-        self.context.prepare(records.iter().map(&mut self.second_key));
+    fn process<C: Collector<F::Out>>(
+        &mut self,
+        input: OfTwo<A, B>,
+        context: &mut KeyedContext<K, F::Out>,
+        out: &mut C,
+    ) {
+        match input {
+            OfTwo::First(record) => {
+                let key = (self.first_key)(&record);
+                context.with_key(key, out, |context| self.function.first(record, context));
+            }
+            OfTwo::Second(record) => {
+                let key = (self.second_key)(&record);
+                context.with_key(key, out, |context| self.function.second(record, context));
+            }
+            OfTwo::FirstEnded | OfTwo::SecondEnded => {}
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, context: &mut KeyedContext<K, F::Out>) {
+        self.function.on_timer(timer, context);
+    }
+
+    fn end_of_key(&mut self, context: &mut KeyedContext<K, F::Out>) {
+        self.function.end_of_key(context);
+    }
+
+    fn end(&mut self, context: &mut KeyedContext<K, F::Out>) {
+        self.function.end(context);
+    }
+}
+
+impl<A, B, K, G, H, F> KeyedCoLogic<K, A, B> for KeyedCo<F, G, H>
+where
+    K: Record + Eq + Hash,
+    G: KeyOf<A, K>,
+    H: KeyOf<B, K>,
+    F: KeyedCoProcessFunction<K, A, B>,
+{
+    #[inline(always)]
+    fn prepare_first(&mut self, records: &[A], context: &mut KeyedContext<K, F::Out>) {
+        context.prepare(records.iter().map(&mut self.first_key));
     }
 
     #[inline(always)]
-    fn first<C: Collector<F::Out>>(&mut self, record: A, out: &mut C) {
-        let key = (self.first_key)(&record);
-        self.context.with_key(key, out, |context| self.function.first(record, context));
-    }
-
-    #[inline(always)]
-    fn second<C: Collector<F::Out>>(&mut self, record: B, out: &mut C) {
-        let key = (self.second_key)(&record);
-        self.context.with_key(key, out, |context| self.function.second(record, context));
-    }
-
-    fn watermark<C: Collector<F::Out>>(&mut self, time: EventTime, out: &mut C) {
-        self.context.advance(time, out, |timer, context| self.function.on_timer(timer, context));
-    }
-
-    fn processing_time<C: Collector<F::Out>>(&mut self, now: EventTime, out: &mut C) -> EventTime {
-        self.context.tick(now, out, |timer, context| self.function.on_timer(timer, context))
-    }
-
-    fn end<C: Collector<F::Out>>(&mut self, out: &mut C) {
-        self.context.advance(EventTime::MAX, out, |timer, context| self.function.on_timer(timer, context));
-        self.context.for_each_key(out, |context| self.function.end_of_key(context));
-        self.context.without_key(out, |context| self.function.end(context));
-    }
-
-    fn snapshot(&mut self, snapshot: &mut OperatorSnapshotter<'_>) {
-        self.context.snapshot(snapshot);
-    }
-
-    fn snapshot_step(&mut self, snapshot: &mut OperatorSnapshotter<'_>) -> bool {
-        self.context.snapshot_step(snapshot)
-    }
-
-    fn checkpoint_ended(&mut self, checkpoint: u64, _completed: bool) {
-        self.context.checkpoint_ended(checkpoint);
-    }
-
-    fn side_outputs(&mut self) -> Option<&mut SideOutputs> {
-        Some(&mut self.context.base.sides)
+    fn prepare_second(&mut self, records: &[B], context: &mut KeyedContext<K, F::Out>) {
+        context.prepare(records.iter().map(&mut self.second_key));
     }
 }

@@ -11,7 +11,7 @@ use weir_dataflow::exchange::{ExchangeEnd, GlobalPartitioner};
 use weir_dataflow::failure::TaskError;
 use weir_dataflow::head::{CoInput, Input, SourceHead};
 use weir_dataflow::net::{JobToken, Network, NetworkOptions};
-use weir_dataflow::operator::{Body, CoOperator, Collector, Operator, OperatorContext, Terminated, Then};
+use weir_dataflow::operator::{Body, CoOperator, Collector, OfTwo, Operator, OperatorContext, Terminated, Then};
 use weir_dataflow::plan::{JobPlan, PortId, RuntimeOptions};
 use weir_dataflow::record::Record;
 use weir_dataflow::snapshot::OperatorSnapshotter;
@@ -144,16 +144,15 @@ impl Operator<u64> for Tally {
     }
 }
 
-impl CoOperator<u64, u64> for Tally {
+impl Operator<OfTwo<u64, u64>> for Tally {
     type Out = ();
     fn open(&mut self, task: &OperatorContext<'_>) -> Result<(), TaskError> {
         self.restore(task)
     }
-    fn first<C: Collector<()>>(&mut self, record: u64, _out: &mut C) {
-        self.take(record);
-    }
-    fn second<C: Collector<()>>(&mut self, record: u64, _out: &mut C) {
-        self.take(record);
+    fn process<C: Collector<()>>(&mut self, input: OfTwo<u64, u64>, _out: &mut C) {
+        if let OfTwo::First(record) | OfTwo::Second(record) = input {
+            self.take(record);
+        }
     }
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshotter<'_>) {
         self.keep(snapshot);
@@ -162,6 +161,8 @@ impl CoOperator<u64, u64> for Tally {
         self.finish();
     }
 }
+
+impl CoOperator<u64, u64> for Tally {}
 
 /// How the consumer reads the two sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
