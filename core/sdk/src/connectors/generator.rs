@@ -200,7 +200,19 @@ impl SplitEnumerator for NumberEnumerator {
 pub struct GeneratorReader<F> {
     function: F,
     pace: Option<Pace>,
-    splits: Vec<NumberSplit>,
+    splits: Vec<Opened>,
+    /// Splits it has got so far.
+    got: u64,
+    /// Whether it was told to collectors which splits there are.
+    told: bool,
+}
+
+/// A split that is read.
+#[derive(Debug)]
+struct Opened {
+    /// The number by which collectors tell it from others.
+    id: u64,
+    split: NumberSplit,
 }
 
 /// When numbers are due: number `base` at `origin`, `rate` of them a second.
@@ -238,13 +250,23 @@ impl<F> fmt::Debug for GeneratorReader<F> {
 impl<T, F: Fn(u64) -> T> GeneratorReader<F> {
     fn new(function: F, rate: Option<f64>) -> Self {
         let pace = rate.map(|rate| Pace { rate, origin: Instant::now(), base: 0 });
-        GeneratorReader { function, pace, splits: Vec::new() }
+        GeneratorReader { function, pace, splits: Vec::new(), got: 0, told: true }
+    }
+
+    /// Has event time wait for all splits, also for those whose turn comes later.
+    fn tell_splits<C: Collector<T>>(&mut self, out: &mut C) {
+        if !std::mem::replace(&mut self.told, true) {
+            self.splits.iter().for_each(|opened| out.enter_split(opened.id));
+        }
     }
 
     /// Emits as fast as the rest of the chain takes it.
     #[inline(always)]
     fn poll_free<C: Collector<T>>(&mut self, out: &mut C) -> ReaderStatus {
-        let Some(split) = self.splits.last_mut() else { return ReaderStatus::NeedSplit };
+        self.tell_splits(out);
+        let Some(Opened { id, split }) = self.splits.last_mut() else { return ReaderStatus::NeedSplit };
+        let id = *id;
+        out.enter_split(id);
         let from = split.next;
         if split.step == 1 {
             let to = from.saturating_add(POLL).min(split.end);
@@ -254,27 +276,41 @@ impl<T, F: Fn(u64) -> T> GeneratorReader<F> {
             let to = from.saturating_add(POLL * split.step).min(split.end);
             emit_every(&self.function, split, to, out);
         }
-        if self.splits.last().is_some_and(|split| split.next >= split.end) {
+        if self.splits.last().is_some_and(|opened| opened.split.next >= opened.split.end) {
             self.splits.pop();
+            out.leave_split(id);
         }
         if self.splits.is_empty() { ReaderStatus::NeedSplit } else { ReaderStatus::More }
     }
 
+    /// The first number not yet emitted.
+    fn next(&self) -> Option<u64> {
+        self.splits.iter().map(|opened| opened.split.next).min()
+    }
+
     /// Emits what is due.
     fn poll_paced<C: Collector<T>>(&mut self, out: &mut C, now: Instant) -> ReaderStatus {
+        self.tell_splits(out);
+        let Some(first) = self.next() else { return ReaderStatus::NeedSplit };
         let Some(pace) = &mut self.pace else { return ReaderStatus::More };
-        let Some(first) = self.splits.iter().map(|split| split.next).min() else { return ReaderStatus::NeedSplit };
         let due = pace.due_before(now, first);
-        let to = due.min(first.saturating_add(POLL * self.splits[0].step));
-        for split in &mut self.splits {
+        let to = due.min(first.saturating_add(POLL * self.splits[0].split.step));
+        let function = &self.function;
+        self.splits.retain_mut(|Opened { id, split }| {
+            out.enter_split(*id);
             let to = to.min(split.end);
-            emit_every(&self.function, split, to, out);
-        }
-        self.splits.retain(|split| split.next < split.end);
-        let Some(next) = self.splits.iter().map(|split| split.next).min() else { return ReaderStatus::NeedSplit };
+            emit_every(function, split, to, out);
+            let goes_on = split.next < split.end;
+            if !goes_on {
+                out.leave_split(*id);
+            }
+            goes_on
+        });
+        let Some(next) = self.next() else { return ReaderStatus::NeedSplit };
         if next < due {
             return ReaderStatus::More;
         }
+        let Some(pace) = &self.pace else { return ReaderStatus::More };
         ReaderStatus::Wait(Some(pace.due_at(next).saturating_duration_since(now).max(MIN_WAIT)))
     }
 }
@@ -304,7 +340,9 @@ where
             pace.base = split.next - split.next % split.step;
         }
         if split.next < split.end {
-            self.splits.push(split);
+            self.got += 1;
+            self.told = false;
+            self.splits.push(Opened { id: self.got, split });
         }
         Ok(())
     }
@@ -318,12 +356,14 @@ where
     }
 
     fn snapshot(&self) -> Vec<NumberSplit> {
-        self.splits.clone()
+        self.splits.iter().map(|opened| opened.split.clone()).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::super::testing::{Got, check_restores, context, drain};
     use super::*;
 
@@ -409,6 +449,41 @@ mod tests {
         assert!(got.0.is_empty());
         reader.poll_paced(&mut got, start + Duration::from_millis(10));
         assert_eq!(got.0, (0..500).map(|n| 2 * n + 1).collect::<Vec<_>>());
+    }
+
+    /// The split each number is of, and what is told of splits in between.
+    #[derive(Default)]
+    struct Splits(Vec<u64>, BTreeMap<u64, Vec<u64>>);
+
+    impl Collector<u64> for Splits {
+        fn push(&mut self, record: u64) {
+            let split = *self.0.last().unwrap();
+            assert_eq!(self.1.len(), 2, "a split is read before all are known");
+            self.1.get_mut(&split).unwrap().push(record);
+        }
+
+        fn enter_split(&mut self, split: u64) {
+            self.0.push(split);
+            self.1.entry(split).or_default();
+        }
+
+        fn leave_split(&mut self, split: u64) {
+            assert_eq!(self.0.last(), Some(&split));
+        }
+    }
+
+    #[test]
+    fn a_reader_of_several_splits_tells_of_all_before_it_reads_one_and_which_one_it_reads() {
+        for (rate, step) in [(None, 1), (None, 2), (Some(1e9), 2)] {
+            let mut reader = GeneratorReader::new(|n| n, rate);
+            for next in [0, 30_001] {
+                reader.add_split(NumberSplit { next, end: next + 30_000, step }).unwrap();
+            }
+            let mut splits = Splits::default();
+            while reader.poll(&mut splits).unwrap() != ReaderStatus::NeedSplit {}
+            let numbers = [0, 30_001].map(|next| (next..next + 30_000).step_by(step as usize).collect::<Vec<_>>());
+            assert!(splits.1.into_values().eq(numbers), "{rate:?} {step}");
+        }
     }
 
     #[test]
