@@ -1,6 +1,7 @@
 //! Jobs whose output tells whether each record was counted once.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use weir::prelude::*;
 
@@ -15,6 +16,9 @@ pub struct Tallies {
     /// Keys
     #[arg(long, default_value_t = 97)]
     keys: u64,
+    /// Milliseconds that the function which writes tallies takes for each thousandth record
+    #[arg(long, default_value_t = 0)]
+    drag: u64,
     /// Where the tallies go: a line for each record, with its key and how many of the key there were so far
     #[arg(long)]
     out: PathBuf,
@@ -27,6 +31,29 @@ pub struct Tallies {
 #[derive(Clone, Default)]
 struct Tally {
     count: ValueState<u64>,
+    drag: Drag,
+}
+
+/// Holds a task up at each thousandth record, so that records wait in front of it.
+#[derive(Clone, Default)]
+pub struct Drag {
+    pause: Duration,
+    records: u32,
+}
+
+impl Drag {
+    /// By so many milliseconds.
+    pub fn new(millis: u64) -> Drag {
+        Drag { pause: Duration::from_millis(millis), records: 0 }
+    }
+
+    /// Takes note of a record.
+    pub fn on_record(&mut self) {
+        self.records += 1;
+        if self.records.is_multiple_of(1_000) {
+            std::thread::sleep(self.pause);
+        }
+    }
 }
 
 impl KeyedProcessFunction<u64, u64> for Tally {
@@ -37,6 +64,7 @@ impl KeyedProcessFunction<u64, u64> for Tally {
     }
 
     fn process(&mut self, _record: u64, context: &mut KeyedContext<u64, String>) {
+        self.drag.on_record();
         let count = self.count.get_or_insert_with(context, || 0);
         *count += 1;
         let count = *count;
@@ -50,7 +78,8 @@ pub fn tallies(env: &Environment, options: Tallies) -> weir::Result<()> {
     let keys = options.keys;
     let numbers = env.source(GeneratorSource::new(|n| n).records(options.count).rate(options.rate)).name("numbers");
     let numbers = numbers.share();
-    let tallies = numbers.stream().key_by(move |n| n % keys).process(Tally::default());
+    let tally = Tally { drag: Drag::new(options.drag), ..Tally::default() };
+    let tallies = numbers.stream().key_by(move |n| n % keys).process(tally);
     tallies.uid("tallies").write_text(options.out).uid("tallies-out");
     let totals = numbers.stream().key_by(move |n| n % keys).count();
     totals.uid("totals").map(|(key, count)| format!("{key} {count}")).write_text(options.totals).uid("totals-out");

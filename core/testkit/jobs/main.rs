@@ -14,6 +14,7 @@ mod plans;
 mod sources_and_sinks;
 mod stateful;
 mod unbuildable;
+mod windowed;
 
 use allocating::{giant, hoards};
 use blocking::{blocks, slow, waits};
@@ -32,6 +33,7 @@ use unbuildable::{
     above_max, again_uid, builder_aborts, builder_exits, builder_hangs, builder_hoards, builder_panics, clashes,
     no_sink, no_source, random, refuses, unread_share, unread_side, zero,
 };
+use windowed::windowed;
 
 weir::main!(
     operators,
@@ -80,4 +82,5 @@ weir::main!(
     above_max,
     refuses,
     clashes,
+    windowed,
 );

@@ -35,7 +35,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub(crate) use http::Answer;
-pub(crate) use process::{exists, kill, memory, parent, resume, signal, stop};
+pub(crate) use process::{cut_connections, descendants, exists, kill, memory, parent, resume, signal, stop};
 pub(crate) use proxy::Proxy;
 
 /// How long a condition may take to come true: far longer than it should on an idle machine.

@@ -1,6 +1,8 @@
-//! Processes as the system shows them, and signals to them.
+//! Processes as the system shows them, signals to them, and what can be done to their connections.
 
 use std::fs;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{FromRawFd, OwnedFd};
 
 /// Sends a signal. Fine if the process is gone.
 pub(crate) fn signal(pid: u32, signal: libc::c_int) {
@@ -33,6 +35,49 @@ pub(crate) fn exists(pid: u32) -> bool {
 /// The process that waits for it.
 pub(crate) fn parent(pid: u32) -> Option<u32> {
     stat(pid).map(|(_, parent)| parent)
+}
+
+/// Processes that a process has started, and those they have.
+pub(crate) fn descendants(pid: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let mut found = vec![pid];
+    let mut at = 0;
+    while let Some(&ancestor) = found.get(at) {
+        found.extend(pids.iter().copied().filter(|pid| parent(*pid) == Some(ancestor)));
+        at += 1;
+    }
+    found.split_off(1)
+}
+
+/// Breaks the TCP connections that a process has at the moment, as a network would: both ends notice. Fine if the process is gone, or
+/// if the system does not let this one reach into another.
+pub(crate) fn cut_connections(pid: u32) {
+    for descriptor in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+        let is_socket = fs::read_link(descriptor.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"));
+        let number = descriptor.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(number) = number.filter(|_| is_socket) else { continue };
+        if let Some(socket) = descriptor_of(pid, number) {
+            let stream = TcpStream::from(socket);
+            if stream.peer_addr().is_ok() {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        }
+    }
+}
+
+/// A copy of another process's file descriptor.
+fn descriptor_of(pid: u32, number: libc::c_int) -> Option<OwnedFd> {
+    // SAFETY: both calls take any numbers, and what they return belongs to this process.
+    unsafe {
+        let process = libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0);
+        if process < 0 {
+            return None;
+        }
+        let process = OwnedFd::from_raw_fd(process as libc::c_int);
+        let copy = libc::syscall(libc::SYS_pidfd_getfd, std::os::fd::AsRawFd::as_raw_fd(&process), number, 0);
+        (copy >= 0).then(|| OwnedFd::from_raw_fd(copy as libc::c_int))
+    }
 }
 
 /// Resident bytes.

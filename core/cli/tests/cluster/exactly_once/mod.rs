@@ -1,0 +1,259 @@
+//! Each input counted once, whatever becomes of processes and connections: real processes are killed, stopped, cut off and started at random,
+//! and the output must equal what a straight-line computation gives.
+
+mod harms;
+mod random;
+mod tallies;
+mod windowed;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use harms::Machines;
+use random::Random;
+
+use crate::harness::{Cluster, kill, wait_for};
+
+/// What runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Work {
+    /// Counts by key, with state and combined before the exchange.
+    Tallies,
+    /// Windows of event time, and timers.
+    Windows,
+}
+
+/// How checkpoints are taken.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mode {
+    Aligned,
+    /// Barriers overtake records, of which many wait.
+    Unaligned,
+    /// Nothing is lost; duplicates are allowed.
+    AtLeastOnce,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Kind(Work, Mode);
+
+const KINDS: [Kind; 5] = [
+    Kind(Work::Tallies, Mode::Aligned),
+    Kind(Work::Windows, Mode::Aligned),
+    Kind(Work::Tallies, Mode::Unaligned),
+    Kind(Work::Windows, Mode::Unaligned),
+    Kind(Work::Tallies, Mode::AtLeastOnce),
+];
+
+/// Records a second that a job takes.
+const RATE: u64 = 20_000;
+
+/// A run of one kind.
+struct Trial {
+    kind: Kind,
+    count: u64,
+    cluster: Cluster,
+    machines: Machines,
+    random: Random,
+    job: String,
+}
+
+const SETTINGS: [&str; 5] = [
+    "heartbeat.interval=100 ms",
+    "heartbeat.timeout=1 s",
+    "restart-strategy.type=fixed-delay",
+    "restart-strategy.fixed-delay.attempts=100000",
+    "restart-strategy.fixed-delay.delay=10 ms",
+];
+
+impl Trial {
+    /// Starts a cluster with a job that takes `seconds` if nobody harms it.
+    fn begin(kind: Kind, seed: u64, seconds: u64) -> Trial {
+        let mut cluster = Cluster::new(&SETTINGS);
+        cluster.start_job_manager();
+        let machines = Machines::start(&mut cluster);
+        let mut random = Random::new(seed);
+        let count = seconds * RATE;
+        let settings = settings(kind, &cluster, &mut random);
+        let (name, arguments) = job(kind, &cluster, count);
+        let job = cluster.submit(name, &texts(&arguments), &texts(&settings));
+        Trial { kind, count, cluster, machines, random, job }
+    }
+
+    fn has_ended(&self) -> bool {
+        ["FINISHED", "FAILED", "CANCELED"].contains(&self.cluster.state(&self.job).as_str())
+    }
+
+    /// Harms it until it has ended.
+    fn harm(&mut self) {
+        while !self.has_ended() {
+            let end = Instant::now() + Duration::from_millis(100 + self.random.below(700));
+            while Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(20));
+                self.machines.heal(false);
+            }
+            self.machines.harm(&mut self.cluster, &self.job, &mut self.random);
+        }
+    }
+
+    /// Checks the output, also after everybody who was frozen has woken up.
+    fn check(&mut self) -> Result<(), String> {
+        self.cluster.wait_for_state(&self.job, "FINISHED");
+        self.compare()?;
+        self.machines.heal(true);
+        wait_for("the end of the job's workers", || self.cluster.workers(&self.job).is_empty());
+        self.compare().map_err(|difference| format!("changed by what had been lost: {difference}"))
+    }
+
+    fn compare(&self) -> Result<(), String> {
+        let Trial { kind, cluster, count, .. } = self;
+        match kind {
+            Kind(Work::Tallies, Mode::AtLeastOnce) => tallies::check_at_least_once(cluster, *count),
+            Kind(Work::Tallies, _) => tallies::check_once(cluster, *count),
+            Kind(Work::Windows, Mode::Unaligned) => windowed::check_once_when_overtaken(cluster, *count),
+            Kind(Work::Windows, _) => windowed::check_once(cluster, *count),
+        }
+    }
+
+    fn assert_exactly_once(&mut self) {
+        if let Err(difference) = self.check() {
+            panic!("{difference}\n{}", self.machines.story.join("\n"));
+        }
+    }
+}
+
+fn texts(texts: &[String]) -> Vec<&str> {
+    texts.iter().map(String::as_str).collect()
+}
+
+/// Name and arguments of the job.
+fn job(Kind(work, mode): Kind, cluster: &Cluster, count: u64) -> (&'static str, Vec<String>) {
+    let path = |name: &str| cluster.path(name).display().to_string();
+    // What goes as fast as one of two tasks lets it waits everywhere in front of that one.
+    let (rate, drag) = if mode == Mode::Unaligned { (1_000_000_000, 2_000_000 / RATE) } else { (RATE, 0) };
+    let mut arguments = vec![format!("--count={count}"), format!("--rate={rate}"), format!("--drag={drag}")];
+    match work {
+        Work::Tallies => {
+            arguments.extend([format!("--out={}", path("out")), format!("--totals={}", path("totals"))]);
+            ("tallies", arguments)
+        }
+        Work::Windows => {
+            arguments.push(format!("--out={}", path("windows")));
+            ("windowed", arguments)
+        }
+    }
+}
+
+/// Options of the job, some of them at random.
+fn settings(Kind(_, mode): Kind, cluster: &Cluster, random: &mut Random) -> Vec<String> {
+    let mut settings = vec![
+        "parallelism.default=2".to_owned(),
+        "execution.checkpointing.interval=100 ms".to_owned(),
+        format!("execution.checkpointing.dir=file://{}", cluster.path("checkpoints").display()),
+    ];
+    match mode {
+        Mode::Aligned => {}
+        Mode::Unaligned => settings.push("execution.checkpointing.unaligned.enabled=true".to_owned()),
+        Mode::AtLeastOnce => settings.push("execution.checkpointing.mode=AT_LEAST_ONCE".to_owned()),
+    }
+    let mut sometimes = |setting: &str| {
+        if random.below(2) == 0 {
+            settings.push(setting.to_owned());
+        }
+    };
+    // State in files of its own.
+    sometimes("execution.checkpointing.data-inline-threshold=0 b");
+    sometimes("execution.checkpointing.local-backup.enabled=true");
+    sometimes("execution.checkpointing.num-retained=3");
+    if mode == Mode::Aligned {
+        sometimes("execution.checkpointing.max-concurrent-checkpoints=3");
+    }
+    settings
+}
+
+/// Whether sorted lines are what they should be; otherwise the first one that differs, in words.
+fn compare(what: &str, found: &[String], expected: &[String]) -> Result<(), String> {
+    if found == expected {
+        return Ok(());
+    }
+    let at = found.iter().zip(expected).position(|(found, expected)| found != expected);
+    let at = at.unwrap_or(found.len().min(expected.len()));
+    let (lines, wanted) = (found.len(), expected.len());
+    let (found, expected) = (found.get(at), expected.get(at));
+    Err(format!("{what}: {lines} lines instead of {wanted}; line {at} is {found:?} instead of {expected:?}"))
+}
+
+fn torture(kind: Kind, seed: u64, seconds: u64) {
+    let mut trial = Trial::begin(kind, seed, seconds);
+    trial.harm();
+    trial.assert_exactly_once();
+}
+
+/// Several seeds, of which some run at the same time as those of the other tests.
+fn torture_some(kind: Kind, seeds: std::ops::Range<u64>) {
+    seeds.for_each(|seed| torture(kind, seed, 2));
+}
+
+#[test]
+fn counts_by_key_are_exact_whatever_is_harmed() {
+    torture_some(Kind(Work::Tallies, Mode::Aligned), 1..6);
+}
+
+#[test]
+fn windows_are_exact_whatever_is_harmed() {
+    torture_some(Kind(Work::Windows, Mode::Aligned), 6..11);
+}
+
+#[test]
+fn counts_by_key_are_exact_when_barriers_overtake_records() {
+    torture_some(Kind(Work::Tallies, Mode::Unaligned), 11..15);
+}
+
+#[test]
+fn windows_are_exact_when_barriers_overtake_records() {
+    torture_some(Kind(Work::Windows, Mode::Unaligned), 15..19);
+}
+
+#[test]
+fn nothing_is_lost_when_records_may_count_more_than_once() {
+    torture_some(Kind(Work::Tallies, Mode::AtLeastOnce), 19..23);
+}
+
+/// Run by `scripts/torture`.
+#[test]
+#[ignore = "takes as long as TORTURE_MINUTES says"]
+fn as_long_as_wanted() {
+    let number = |name: &str, default| std::env::var(name).map_or(default, |text| text.parse().unwrap());
+    let end = Instant::now() + Duration::from_secs(60 * number("TORTURE_MINUTES", 1));
+    let mut failed = Vec::new();
+    for seed in number("TORTURE_SEED", 1).. {
+        let kind = KINDS[seed as usize % KINDS.len()];
+        let begin = Instant::now();
+        let passed = catch_unwind(AssertUnwindSafe(|| torture(kind, seed, 10))).is_ok();
+        let (took, how) = (begin.elapsed().as_secs(), if passed { "passed" } else { "FAILED" });
+        eprintln!("torture: seed {seed}, {kind:?}: {how} after {took} s");
+        if !passed {
+            eprintln!("torture: `scripts/torture --minutes 0 --seed {seed}` does the same harm again");
+            failed.push(seed);
+        }
+        if Instant::now() >= end {
+            break;
+        }
+    }
+    assert!(failed.is_empty(), "seeds {failed:?} failed");
+}
+
+#[test]
+fn a_job_with_checkpoints_that_nobody_disturbs_writes_each_line_once() {
+    for kind in KINDS {
+        Trial::begin(kind, 0, 1).assert_exactly_once();
+    }
+}
+
+#[test]
+fn a_killed_worker_is_restored_from_the_last_checkpoint() {
+    let mut trial = Trial::begin(Kind(Work::Tallies, Mode::Aligned), 0, 2);
+    trial.cluster.wait_until_running(&trial.job);
+    std::thread::sleep(Duration::from_millis(500));
+    trial.cluster.workers(&trial.job).first().copied().into_iter().for_each(kill);
+    trial.assert_exactly_once();
+}
