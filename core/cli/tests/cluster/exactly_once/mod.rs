@@ -1,7 +1,9 @@
 //! Each input counted once, whatever becomes of processes and connections: real processes are killed, stopped, cut off and started at random,
 //! and the output must equal what a straight-line computation gives.
 
+mod commits;
 mod harms;
+mod kafka;
 mod random;
 mod tallies;
 mod windowed;
@@ -10,9 +12,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use harms::Machines;
+use kafka::Topics;
 use random::Random;
 
-use crate::harness::{Cluster, kill, wait_for};
+use crate::harness::{Cluster, kafka_copy, kill, wait_for};
 
 /// What runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,6 +24,8 @@ enum Work {
     Tallies,
     /// Windows of event time, and timers.
     Windows,
+    /// Counts by key from one topic of Kafka to another, in transactions.
+    Kafka,
 }
 
 /// How checkpoints are taken.
@@ -36,12 +41,14 @@ enum Mode {
 #[derive(Debug, Clone, Copy)]
 struct Kind(Work, Mode);
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 7] = [
     Kind(Work::Tallies, Mode::Aligned),
     Kind(Work::Windows, Mode::Aligned),
     Kind(Work::Tallies, Mode::Unaligned),
     Kind(Work::Windows, Mode::Unaligned),
     Kind(Work::Tallies, Mode::AtLeastOnce),
+    Kind(Work::Kafka, Mode::Aligned),
+    Kind(Work::Kafka, Mode::Unaligned),
 ];
 
 /// Records a second that a job takes.
@@ -55,6 +62,7 @@ struct Trial {
     machines: Machines,
     random: Random,
     job: String,
+    topics: Option<Topics>,
 }
 
 const SETTINGS: [&str; 5] = [
@@ -68,15 +76,31 @@ const SETTINGS: [&str; 5] = [
 impl Trial {
     /// Starts a cluster with a job that takes `seconds` if nobody harms it.
     fn begin(kind: Kind, seed: u64, seconds: u64) -> Trial {
+        Trial::begin_with(kind, seed, seconds, &[])
+    }
+
+    /// The same, with further options of the job.
+    fn begin_with(kind: Kind, seed: u64, seconds: u64, further: &[&str]) -> Trial {
         let mut cluster = Cluster::new(&SETTINGS);
         cluster.start_job_manager();
         let machines = Machines::start(&mut cluster);
         let mut random = Random::new(seed);
         let count = seconds * RATE;
         let settings = settings(kind, &cluster, &mut random);
-        let (name, arguments) = job(kind, &cluster, count);
-        let job = cluster.submit(name, &texts(&arguments), &texts(&settings));
-        Trial { kind, count, cluster, machines, random, job }
+        let topics = (kind.0 == Work::Kafka).then(|| Topics::fill(count));
+        let settings = [&texts(&settings), further].concat();
+        let job = match &topics {
+            Some(topics) => {
+                let artifact = cluster.upload(&kafka_copy());
+                let answer = cluster.try_submit_of(&artifact, "kafka_copy", &texts(&topics.arguments()), &settings);
+                answer.accepted()
+            }
+            None => {
+                let (name, arguments) = job(kind, &cluster, count);
+                cluster.submit(name, &texts(&arguments), &settings)
+            }
+        };
+        Trial { kind, count, cluster, machines, random, job, topics }
     }
 
     fn has_ended(&self) -> bool {
@@ -85,6 +109,8 @@ impl Trial {
 
     /// Harms it until it has ended.
     fn harm(&mut self) {
+        // Before that, a lost coordinator is an answer to whoever wanted to run the job.
+        wait_for("the job's start", || self.cluster.state(&self.job) != "CREATED");
         while !self.has_ended() {
             let end = Instant::now() + Duration::from_millis(100 + self.random.below(700));
             while Instant::now() < end {
@@ -105,8 +131,9 @@ impl Trial {
     }
 
     fn compare(&self) -> Result<(), String> {
-        let Trial { kind, cluster, count, .. } = self;
+        let Trial { kind, cluster, count, topics, .. } = self;
         match kind {
+            Kind(Work::Kafka, _) => topics.as_ref().expect("the job has its topics").check_once(*count),
             Kind(Work::Tallies, Mode::AtLeastOnce) => tallies::check_at_least_once(cluster, *count),
             Kind(Work::Tallies, _) => tallies::check_once(cluster, *count),
             Kind(Work::Windows, Mode::Unaligned) => windowed::check_once_when_overtaken(cluster, *count),
@@ -125,22 +152,18 @@ fn texts(texts: &[String]) -> Vec<&str> {
     texts.iter().map(String::as_str).collect()
 }
 
-/// Name and arguments of the job.
+/// Name and arguments of a job with files.
 fn job(Kind(work, mode): Kind, cluster: &Cluster, count: u64) -> (&'static str, Vec<String>) {
     let path = |name: &str| cluster.path(name).display().to_string();
     // What goes as fast as one of two tasks lets it waits everywhere in front of that one.
     let (rate, drag) = if mode == Mode::Unaligned { (1_000_000_000, 2_000_000 / RATE) } else { (RATE, 0) };
     let mut arguments = vec![format!("--count={count}"), format!("--rate={rate}"), format!("--drag={drag}")];
-    match work {
-        Work::Tallies => {
-            arguments.extend([format!("--out={}", path("out")), format!("--totals={}", path("totals"))]);
-            ("tallies", arguments)
-        }
-        Work::Windows => {
-            arguments.push(format!("--out={}", path("windows")));
-            ("windowed", arguments)
-        }
+    if work == Work::Windows {
+        arguments.push(format!("--out={}", path("windows")));
+        return ("windowed", arguments);
     }
+    arguments.extend([format!("--out={}", path("out")), format!("--totals={}", path("totals"))]);
+    ("tallies", arguments)
 }
 
 /// Options of the job, some of them at random.
@@ -216,6 +239,16 @@ fn windows_are_exact_when_barriers_overtake_records() {
 #[test]
 fn nothing_is_lost_when_records_may_count_more_than_once() {
     torture_some(Kind(Work::Tallies, Mode::AtLeastOnce), 19..23);
+}
+
+#[test]
+fn a_topic_is_copied_exactly_once_whatever_is_harmed() {
+    torture_some(Kind(Work::Kafka, Mode::Aligned), 23..25);
+}
+
+#[test]
+fn a_topic_is_copied_exactly_once_when_barriers_overtake_records() {
+    torture_some(Kind(Work::Kafka, Mode::Unaligned), 25..26);
 }
 
 /// Run by `scripts/torture`.

@@ -22,6 +22,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// The id of the job that this says was accepted.
+    #[track_caller]
+    pub(crate) fn accepted(&self) -> String {
+        assert_eq!(self.status, 200, "the job is not taken: {}", self.body);
+        super::text(&self.json()["jobid"])
+    }
+
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))

@@ -22,6 +22,7 @@ mod http;
 mod process;
 mod proxy;
 mod turn;
+mod watch;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ use tempfile::TempDir;
 pub(crate) use http::Answer;
 pub(crate) use process::{cut_connections, descendants, exists, kill, memory, parent, resume, signal, stop};
 pub(crate) use proxy::Proxy;
+pub(crate) use watch::{Change, Watch};
 
 /// How long a condition may take to come true: far longer than it should on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -311,15 +313,18 @@ impl Cluster {
     /// Runs one of the jobs of `weir-test-jobs` with its own arguments. `settings`: options of the job. Returns its id.
     #[track_caller]
     pub(crate) fn submit(&self, job: &str, arguments: &[&str], settings: &[&str]) -> String {
-        let answer = self.try_submit(job, arguments, settings);
-        assert_eq!(answer.status, 200, "{job} is not taken: {}", answer.body);
-        text(&answer.json()["jobid"])
+        self.try_submit(job, arguments, settings).accepted()
     }
 
     /// The same, when it may be refused. `parallelism.default` among the settings is the job's parallelism.
     #[track_caller]
     pub(crate) fn try_submit(&self, job: &str, arguments: &[&str], settings: &[&str]) -> Answer {
         let artifact = self.artifact.get_or_init(|| self.upload(&test_jobs()));
+        self.try_submit_of(artifact, job, arguments, settings)
+    }
+
+    /// The same with another executable, by its key.
+    pub(crate) fn try_submit_of(&self, artifact: &str, job: &str, arguments: &[&str], settings: &[&str]) -> Answer {
         let of_job: BTreeMap<&str, &str> = settings.iter().map(|setting| setting.split_once('=').unwrap()).collect();
         let body = json!({ "entryClass": job, "programArgsList": arguments, "flinkConfiguration": of_job });
         self.request("POST", &format!("/jars/{artifact}/run"), Some(&body)).unwrap()
@@ -564,6 +569,11 @@ pub(crate) fn test_jobs() -> PathBuf {
     static STRIPPED: OnceLock<PathBuf> = OnceLock::new();
     let full = beside_weir("weir-test-jobs", "cargo build -p weir-testkit --bin weir-test-jobs");
     STRIPPED.get_or_init(|| strip(&full).unwrap_or(full)).clone()
+}
+
+/// The job that copies a topic of Kafka.
+pub(crate) fn kafka_copy() -> PathBuf {
+    beside_weir("examples/kafka_copy", "cargo build -p weir-kafka --examples")
 }
 
 /// A copy without symbols; `None` if this machine has no program for that.
