@@ -40,6 +40,8 @@ struct Task {
     splits: Vec<u32>,
     /// The last checkpoint it took part in.
     checkpoint: u64,
+    /// The checkpoint it was triggered for and has not said anything about.
+    owes: Option<u64>,
     /// Whether it had finished before it was restored.
     had_finished: bool,
 }
@@ -147,7 +149,11 @@ impl World {
                 }
             }
             WorkerMessage::TriggerCheckpoint(trigger, _) => self.take_part(index, worker, trigger.checkpoint),
-            WorkerMessage::CheckpointCompleted(_) | WorkerMessage::CheckpointAborted(_) => {}
+            WorkerMessage::CheckpointCompleted(checkpoint) | WorkerMessage::CheckpointAborted(checkpoint) => {
+                for task in process.tasks.values_mut() {
+                    task.owes = task.owes.filter(|owes| *owes > checkpoint);
+                }
+            }
             WorkerMessage::Deploy(plan) => match Deploy::decode(plan) {
                 Ok(plan) => self.deploy(index, worker, &plan),
                 Err(error) => self.check(false, || format!("a plan cannot be decoded: {error}")),
@@ -203,7 +209,7 @@ impl World {
             if let Some(process) = self.task_managers[index].workers.get_mut(&worker) {
                 let had_finished = process.restored.get(&task).is_some_and(|snapshot| snapshot.finished);
                 let splits = Vec::new();
-                process.tasks.insert(task, Task { state, stubborn, splits, checkpoint: 0, had_finished });
+                process.tasks.insert(task, Task { state, stubborn, splits, checkpoint: 0, owes: None, had_finished });
             }
             self.flows.entry(deployment).or_default().places.insert(task, (index, life, worker));
             let delay = self.random.millis(1, 100);
@@ -295,7 +301,8 @@ impl World {
             };
             found.checkpoint = checkpoint;
             if luck < 10 {
-                // It says nothing.
+                // It says nothing, and does nothing else before somebody gives the checkpoint up.
+                found.owes = Some(checkpoint);
                 continue;
             }
             let committables = found.hand_over(deployment, task);
@@ -334,6 +341,10 @@ impl World {
     fn finish_task(&mut self, index: usize, worker: WorkerKey, task: TaskId) {
         let deployment = self.task_managers[index].workers[&worker].start.deployment;
         let Some(found) = self.living_task(index, worker, task) else { return };
+        if found.owes.is_some() {
+            // Otherwise what it does after the trigger would count as done before.
+            return self.worker_after(index, worker, Duration::from_secs(1), WorkerStep::Finish(task));
+        }
         found.state = ExecutionState::Finished;
         let committables = found.hand_over(deployment, task);
         let change = TaskChange { task, state: ExecutionState::Finished, failure: None, committables };

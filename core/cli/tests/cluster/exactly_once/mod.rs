@@ -143,7 +143,15 @@ impl Trial {
 
     fn assert_exactly_once(&mut self) {
         if let Err(difference) = self.check() {
-            panic!("{difference}\n{}", self.machines.story.join("\n"));
+            panic!("{difference}");
+        }
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("what was done to the job:\n{}", self.machines.story.join("\n"));
         }
     }
 }
@@ -205,15 +213,14 @@ fn compare(what: &str, found: &[String], expected: &[String]) -> Result<(), Stri
     Err(format!("{what}: {lines} lines instead of {wanted}; line {at} is {found:?} instead of {expected:?}"))
 }
 
-fn torture(kind: Kind, seed: u64, seconds: u64) {
-    let mut trial = Trial::begin(kind, seed, seconds);
+fn torture(mut trial: Trial) {
     trial.harm();
     trial.assert_exactly_once();
 }
 
 /// Several seeds, of which some run at the same time as those of the other tests.
 fn torture_some(kind: Kind, seeds: std::ops::Range<u64>) {
-    seeds.for_each(|seed| torture(kind, seed, 2));
+    seeds.for_each(|seed| torture(Trial::begin(kind, seed, 2)));
 }
 
 #[test]
@@ -261,7 +268,12 @@ fn as_long_as_wanted() {
     for seed in number("TORTURE_SEED", 1).. {
         let kind = KINDS[seed as usize % KINDS.len()];
         let begin = Instant::now();
-        let passed = catch_unwind(AssertUnwindSafe(|| torture(kind, seed, 10))).is_ok();
+        let passed = catch_unwind(AssertUnwindSafe(|| {
+            let mut trial = Trial::begin(kind, seed, 10);
+            trial.cluster.keep_files();
+            torture(trial);
+        }));
+        let passed = passed.is_ok();
         let (took, how) = (begin.elapsed().as_secs(), if passed { "passed" } else { "FAILED" });
         eprintln!("torture: seed {seed}, {kind:?}: {how} after {took} s");
         if !passed {

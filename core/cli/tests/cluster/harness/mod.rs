@@ -63,6 +63,8 @@ pub(crate) struct Cluster {
     artifact: OnceCell<String>,
     http: http::Http,
     started_task_managers: u32,
+    /// Whether its files stay when the test fails; they are printed otherwise.
+    keeps_files: bool,
     _turn: turn::Turn,
 }
 
@@ -117,6 +119,7 @@ impl Cluster {
             artifact: OnceCell::new(),
             http: http::Http::new(),
             started_task_managers: 0,
+            keeps_files: false,
             _turn: turn,
         }
     }
@@ -128,6 +131,11 @@ impl Cluster {
         let task_managers: Vec<_> = slots.iter().map(|slots| cluster.start_task_manager(*slots)).collect();
         cluster.wait_for_task_managers(slots.len());
         (cluster, task_managers)
+    }
+
+    /// Has the files of a test that fails stay, instead of printing the ends of its logs.
+    pub(crate) fn keep_files(&mut self) {
+        self.keeps_files = true;
     }
 
     // ---- processes
@@ -517,7 +525,12 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.print_logs();
+            if self.keeps_files {
+                self.folder.disable_cleanup(true);
+                eprintln!("its files stay in {}", self.folder.path().display());
+            } else {
+                self.print_logs();
+            }
             self.kill_all();
             return;
         }
