@@ -28,7 +28,7 @@ use own_source::own_source;
 use panicking::panics;
 use plans::plan;
 use sources_and_sinks::{large, numbers, prints, trickle, updates};
-use stateful::{lines, versions, windowed};
+use stateful::{lines, versions, window_counts};
 use unbuildable::{
     above_max, again_uid, builder_aborts, builder_exits, builder_hangs, builder_hoards, builder_panics, clashes,
     no_sink, no_source, random, refuses, unread_share, unread_side, zero,
@@ -65,7 +65,7 @@ weir::main!(
     remembers,
     measured,
     lines,
-    windowed,
+    window_counts,
     versions,
     blocks,
     slow,

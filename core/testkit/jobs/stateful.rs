@@ -67,7 +67,7 @@ pub struct Windowed {
 }
 
 /// Counts records by key in windows of a second of event time.
-pub fn windowed(env: &Environment, options: Windowed) -> weir::Result<()> {
+pub fn window_counts(env: &Environment, options: Windowed) -> weir::Result<()> {
     let numbers = env.source(GeneratorSource::new(|n| n as i64).records(options.count).rate(options.rate));
     let numbers = numbers.name("numbers").uid("numbers").parallelism(1);
     let numbers = numbers.watermarks(WatermarkStrategy::monotonic(|n: &i64| *n));

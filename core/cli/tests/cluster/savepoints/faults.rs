@@ -192,7 +192,7 @@ fn what_is_no_savepoint_of_this_job_is_refused_in_words() {
     refused(&cluster.path("file"), "versions", &["Not a directory", "savepoint-<"]);
     refused(Path::new(&folder), "versions", &["does not exist", "savepoint-<"]);
     // A savepoint of another job has state of operators that this one has not.
-    refused(&path, "windowed", &["operator `Visits` (uid `visits`)", "which the job has not"]);
+    refused(&path, "window_counts", &["operator `Visits` (uid `visits`)", "which the job has not"]);
     let metadata = path.join("_metadata");
     let whole = fs::read(&metadata).unwrap();
     let mut newer = whole.clone();

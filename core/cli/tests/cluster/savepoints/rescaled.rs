@@ -69,12 +69,13 @@ fn windows_that_are_open_when_a_job_is_stopped_are_filled_by_the_next_one() {
     let out = cluster.path("out").display().to_string();
     let own = ["--out", &out, "--count", "5500", "--rate", "2000"];
     let interval = "-Dexecution.checkpointing.interval=100 ms";
-    let first = run(&cluster, "windowed", &["-p", "1", interval], &own);
+    let first = run(&cluster, "window_counts", &["-p", "1", interval], &own);
     wait_for_output(&cluster, "out", 7);
     let stopped = json(&cluster, &["stop", &first, "-p", &folder]);
     let so_far = cluster.output("out").len();
     assert!(so_far < windows(5_500).len() && so_far % 7 == 0, "{so_far} windows");
-    let second = run(&cluster, "windowed", &["-p", "3", "-s", stopped["savepoint"].as_str().unwrap(), interval], &own);
+    let second =
+        run(&cluster, "window_counts", &["-p", "3", "-s", stopped["savepoint"].as_str().unwrap(), interval], &own);
     cluster.wait_for_state(&second, "FINISHED");
     assert_eq!(difference(&cluster.output("out"), &windows(5_500)), None);
 }
@@ -85,7 +86,7 @@ fn a_job_that_is_drained_fires_all_its_windows() {
     let folder = cluster.make_folder("savepoints");
     let out = cluster.path("out").display().to_string();
     let own = ["--out", &out, "--count", "100000", "--rate", "2000"];
-    let job = run(&cluster, "windowed", &["-p", "2", "-Dexecution.checkpointing.interval=100 ms"], &own);
+    let job = run(&cluster, "window_counts", &["-p", "2", "-Dexecution.checkpointing.interval=100 ms"], &own);
     wait_for_output(&cluster, "out", 7);
     let stopped = json(&cluster, &["stop", &job, "--drain", "-p", &folder]);
     assert_eq!(stopped["drained"], true);
