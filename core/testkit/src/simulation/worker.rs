@@ -342,7 +342,10 @@ impl World {
         let deployment = self.task_managers[index].workers[&worker].start.deployment;
         let Some(found) = self.living_task(index, worker, task) else { return };
         if found.owes.is_some() {
-            // Otherwise what it does after the trigger would count as done before.
+            // As a real task does: it hears of triggers and splits in the order in which they were sent, takes its snapshot before it reads
+            // what was given to it later, and waits at its end until the snapshot is acknowledged or declined. One that finishes without
+            // having looked at a trigger got no split behind it, because "there are no more" was the last it heard. Here, what it
+            // did after the trigger would count as done before.
             return self.worker_after(index, worker, Duration::from_secs(1), WorkerStep::Finish(task));
         }
         found.state = ExecutionState::Finished;

@@ -180,6 +180,8 @@ fn settings(Kind(_, mode): Kind, cluster: &Cluster, random: &mut Random) -> Vec<
         "parallelism.default=2".to_owned(),
         "execution.checkpointing.interval=100 ms".to_owned(),
         format!("execution.checkpointing.dir=file://{}", cluster.path("checkpoints").display()),
+        // The least there may be.
+        "state.backend.lsm.memory.size=1 mb".to_owned(),
     ];
     match mode {
         Mode::Aligned => {}
@@ -195,6 +197,8 @@ fn settings(Kind(_, mode): Kind, cluster: &Cluster, random: &mut Random) -> Vec<
     sometimes("execution.checkpointing.data-inline-threshold=0 b");
     sometimes("execution.checkpointing.local-backup.enabled=true");
     sometimes("execution.checkpointing.num-retained=3");
+    // State by key in files, too.
+    sometimes("state.backend.type=lsm");
     if mode == Mode::Aligned {
         sometimes("execution.checkpointing.max-concurrent-checkpoints=3");
     }

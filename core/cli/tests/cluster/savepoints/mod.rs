@@ -1,5 +1,6 @@
 //! The state of jobs, kept and moved by the commands that docs/savepoints.md shows.
 
+mod backends;
 mod commands;
 mod faults;
 mod rescaled;
