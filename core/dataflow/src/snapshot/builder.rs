@@ -111,7 +111,7 @@ impl SnapshotBuilder {
 
     /// Whether the writer has so much to do that rows should wait, if they can.
     pub fn is_behind(&self) -> bool {
-        self.writer.as_ref().is_some_and(|writer| writer.backlog() > WRITER_BACKLOG)
+        self.setup.backlog() > WRITER_BACKLOG
     }
 
     /// For the operator at `node`.
@@ -162,6 +162,9 @@ impl SnapshotBuilder {
     }
 
     fn add(&mut self, piece: Piece) {
+        if self.failure.is_some() {
+            return;
+        }
         self.buffered += piece.bytes.len();
         match &self.writer {
             Some(writer) => writer.send(piece),
@@ -175,6 +178,9 @@ impl SnapshotBuilder {
     }
 
     fn add_store(&mut self, piece: StorePiece) {
+        if self.failure.is_some() {
+            return;
+        }
         if self.writer.is_none() {
             self.start_writer();
         }
@@ -220,9 +226,14 @@ impl SnapshotBuilder {
         }
     }
 
+    /// Nothing will become of it: what is still handed over is dropped.
+    pub(crate) fn give_up(&mut self, reason: &str) {
+        self.failure.get_or_insert_with(|| reason.to_owned());
+    }
+
     /// Nothing will become of it; what its sinks prepared is still reported.
     pub(crate) fn abandon(mut self, reason: &str) {
-        self.failure.get_or_insert_with(|| reason.to_owned());
+        self.give_up(reason);
         self.finish();
     }
 }

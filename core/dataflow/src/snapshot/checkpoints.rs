@@ -196,10 +196,19 @@ impl TaskCheckpoints {
     }
 
     /// Brings the snapshot under way to its end, because there will be another one or no more input; without recorded data that is
-    /// still missing there is nothing to be made of it.
+    /// still missing there is nothing to be made of it. The task waits while storage is behind: only what is given up is not limited by
+    /// it, and is dropped.
     fn complete_rows<T>(&mut self, stage: &mut impl Stage<T>) {
-        while self.current.is_some() && !self.rows_done {
-            self.step(stage, None);
+        while let Some(current) = self.current.as_mut().filter(|_| !self.rows_done) {
+            if self.task.is_canceled() || self.runtime.triggers().is_over(current.barrier().checkpoint) {
+                current.give_up("the checkpoint was given up");
+                self.step(stage, None);
+                continue;
+            }
+            if current.is_behind() {
+                self.task.park(Waiting::Backpressure, Some(WRITER_PAUSE));
+            }
+            self.step(stage, Some(SLICE));
         }
         if let Some(current) = self.current.take() {
             current.abandon("a newer checkpoint began before all barriers of this one had come");

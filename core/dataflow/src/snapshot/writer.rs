@@ -26,6 +26,28 @@ pub(crate) struct WriterSetup {
     runtime: Arc<WorkerRuntime>,
     /// The thread that acknowledges the last snapshot: acknowledgements of a task stay in order.
     last: Mutex<Option<JoinHandle<()>>>,
+    /// Bytes that no writer of this task has written yet. One that was given up counts as well: those behind it wait for it anyway, and
+    /// while storage stands still every checkpoint that is given up would leave its share in memory.
+    backlog: Arc<AtomicUsize>,
+}
+
+/// Bytes that wait for storage, for as long as this lives.
+struct Unwritten {
+    bytes: usize,
+    backlog: Arc<AtomicUsize>,
+}
+
+impl Unwritten {
+    fn new(bytes: usize, backlog: &Arc<AtomicUsize>) -> Unwritten {
+        backlog.fetch_add(bytes, Ordering::Relaxed);
+        Unwritten { bytes, backlog: backlog.clone() }
+    }
+}
+
+impl Drop for Unwritten {
+    fn drop(&mut self) {
+        self.backlog.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// A part of what is handed over.
@@ -64,14 +86,14 @@ pub(crate) struct SnapshotEnd {
 }
 
 enum Order {
-    Write(Piece),
+    Write(Piece, Unwritten),
     WriteStore(Box<StorePiece>),
     Finish(Box<SnapshotEnd>),
 }
 
 impl WriterSetup {
     pub(crate) fn new(task: Arc<TaskShared>, runtime: Arc<WorkerRuntime>) -> Arc<WriterSetup> {
-        Arc::new(WriterSetup { task, runtime, last: Mutex::default() })
+        Arc::new(WriterSetup { task, runtime, last: Mutex::default(), backlog: Arc::default() })
     }
 
     pub(super) fn operator_id(&self, node: u32) -> OperatorId {
@@ -80,6 +102,11 @@ impl WriterSetup {
 
     pub(super) fn inline_threshold(&self) -> usize {
         self.runtime.plan().options.inline_threshold
+    }
+
+    /// Bytes of this task that are not written yet.
+    pub(super) fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
     }
 
     fn take_last(&self) -> Option<JoinHandle<()>> {
@@ -154,11 +181,10 @@ impl SnapshotWriter {
     pub(super) fn start(setup: Arc<WriterSetup>, checkpoint: u64) -> io::Result<SnapshotWriter> {
         let (orders, received) = channel();
         let (home, written) = sync_channel(BUFFERS);
-        let backlog = Arc::new(AtomicUsize::new(0));
         let before = setup.take_last();
-        let (owner, counted) = (setup.clone(), backlog.clone());
+        let (owner, backlog) = (setup.clone(), setup.backlog.clone());
         let write = move || {
-            let mut writing = Writing { setup: &setup, checkpoint, backlog: &counted, home };
+            let mut writing = Writing { setup: &setup, checkpoint, home };
             writing.run(&received, before);
         };
         let thread = thread::Builder::new().name("weir-snapshot".into()).spawn(write)?;
@@ -171,15 +197,10 @@ impl SnapshotWriter {
         self.written.try_recv().ok()
     }
 
-    /// Bytes that are not written yet.
-    pub(super) fn backlog(&self) -> usize {
-        self.backlog.load(Ordering::Relaxed)
-    }
-
     pub(super) fn send(&self, piece: Piece) {
-        self.backlog.fetch_add(piece.bytes.len(), Ordering::Relaxed);
+        let unwritten = Unwritten::new(piece.bytes.len(), &self.backlog);
         // A writer that has given up reports that at the end.
-        let _ = self.orders.send(Order::Write(piece));
+        let _ = self.orders.send(Order::Write(piece, unwritten));
     }
 
     pub(super) fn send_store(&self, piece: StorePiece) {
@@ -194,7 +215,6 @@ impl SnapshotWriter {
 struct Writing<'a> {
     setup: &'a WriterSetup,
     checkpoint: u64,
-    backlog: &'a AtomicUsize,
     /// Where buffers go back to.
     home: SyncSender<Vec<u8>>,
 }
@@ -228,14 +248,14 @@ impl Writing<'_> {
                 Order::WriteStore(piece) => {
                     stores.extend(self.write_store(&mut target, *piece, &mut located));
                 }
-                Order::Write(piece) => {
-                    let length = piece.bytes.len();
+                Order::Write(piece, _unwritten) => {
+                    self.give_up_if_over(&mut target);
                     if let Some(at) = self.write(&mut target, piece) {
                         located.push(at);
                     }
-                    self.backlog.fetch_sub(length, Ordering::Relaxed);
                 }
                 Order::Finish(end) => {
+                    self.give_up_if_over(&mut target);
                     let wanted = end.failure.is_none();
                     let mut finished = if wanted { finish(target) } else { Ok(()) };
                     let mut reused = 0;
@@ -255,6 +275,13 @@ impl Writing<'_> {
             }
         }
         // The task has ended without finishing the snapshot: dropping the file removes it.
+    }
+
+    /// What nobody wants any more is not written: storage that was slow may have become quick, and has the next checkpoint to take.
+    fn give_up_if_over(&self, target: &mut Target) {
+        if !matches!(target, Target::Failed(_)) && self.setup.runtime.triggers().is_over(self.checkpoint) {
+            *target = Target::given_up();
+        }
     }
 
     fn write(&self, target: &mut Target, mut piece: Piece) -> Option<Located> {
