@@ -7,9 +7,9 @@ use super::{json, refusal, run, run_refused};
 use crate::harness::{Cluster, files_below, kill, text, wait_for};
 
 /// No state is so small that it goes into the metadata.
-const FILES: &str = "-Dexecution.checkpointing.data-inline-threshold=0";
+pub(super) const FILES: &str = "-Dexecution.checkpointing.data-inline-threshold=0";
 /// Checkpoints may fail.
-const TOLERANT: &str = "-Dexecution.checkpointing.tolerable-failed-checkpoints=10";
+pub(super) const TOLERANT: &str = "-Dexecution.checkpointing.tolerable-failed-checkpoints=10";
 const RESTARTS: [&str; 3] = [
     "-Drestart-strategy.type=fixed-delay",
     "-Drestart-strategy.fixed-delay.attempts=3",
@@ -17,14 +17,14 @@ const RESTARTS: [&str; 3] = [
 ];
 
 /// A job whose checkpoints are taken by hand, so that what is newest is known.
-struct Job {
-    cluster: Cluster,
-    id: String,
+pub(super) struct Job {
+    pub(super) cluster: Cluster,
+    pub(super) id: String,
     checkpoints: PathBuf,
 }
 
 impl Job {
-    fn begin(settings: &[&str], options: &[&str]) -> Job {
+    pub(super) fn begin(settings: &[&str], options: &[&str]) -> Job {
         let (cluster, _) = Cluster::with_task_managers(&[2], settings);
         let checkpoints = cluster.path("checkpoints");
         let directory = format!("-Dexecution.checkpointing.dir={}", checkpoints.display());
@@ -36,7 +36,7 @@ impl Job {
         Job { checkpoints: checkpoints.join(&id), cluster, id }
     }
 
-    fn take(&self) -> u64 {
+    pub(super) fn take(&self) -> u64 {
         json(&self.cluster, &["checkpoint", &self.id])["checkpoint"].as_u64().unwrap()
     }
 
@@ -239,32 +239,4 @@ fn a_worker_that_was_killed_begins_with_the_copies_on_its_machine_and_without_th
     assert!(log().contains("cannot be read; it goes on without"), "{}", log());
     // It was not taken for a checkpoint that cannot be read.
     assert!(!job.cluster.failures(&job.id).contains("StateUnreadable"));
-}
-
-#[test]
-fn a_disk_that_is_full_fails_checkpoints_and_the_job_goes_on_until_there_is_room() {
-    let allowed = std::process::Command::new("unshare").args(["-rm", "true"]).status();
-    if !allowed.is_ok_and(|status| status.success()) {
-        eprintln!("not tested: this system lets nobody mount a small disk");
-        return;
-    }
-    let mut cluster = Cluster::new(&[]);
-    cluster.start_job_manager();
-    let disk = cluster.make_folder("checkpoints");
-    let pid = cluster.start_task_manager_with_disk(2, &disk, "256k").pid;
-    cluster.wait_for_task_managers(1);
-    let directory = format!("-Dexecution.checkpointing.dir={disk}");
-    let out = cluster.path("out").display().to_string();
-    let job =
-        run(&cluster, "versions", &["-p", "2", FILES, &directory, TOLERANT], &["--out", &out, "--count", "1000000"]);
-    cluster.wait_until_running(&job);
-    assert_eq!(json(&cluster, &["checkpoint", &job])["checkpoint"], 1);
-    // The disk as the TaskManager sees it.
-    let filler = PathBuf::from(format!("/proc/{pid}/root{disk}/filler"));
-    fs::write(&filler, vec![1; 1 << 20]).unwrap_err();
-    let said = refusal(&cluster, &["checkpoint", &job]);
-    assert!(said.contains("No space left on device") && said.contains(&disk), "{said}");
-    assert_eq!(cluster.state(&job), "RUNNING");
-    fs::remove_file(&filler).unwrap();
-    assert_eq!(json(&cluster, &["checkpoint", &job])["checkpoint"], 3);
 }

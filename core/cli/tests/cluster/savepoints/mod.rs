@@ -2,6 +2,7 @@
 
 mod backends;
 mod commands;
+mod disks;
 mod faults;
 mod rescaled;
 mod versions;

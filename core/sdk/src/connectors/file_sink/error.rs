@@ -68,8 +68,8 @@ pub enum OutputError {
     },
     /// A worker does not see what the driver prepared.
     #[error(
-        "output directory {} is not there in the process that should write to it; if workers run on several machines, \
-         give a directory on a file system they share",
+        "output directory {} is not there in the process that should write to it: if it was removed or renamed, put it back; if workers run \
+         on several machines, give a directory on a file system they share",
         path.display()
     )]
     NotShared {
@@ -121,6 +121,7 @@ fn hint(error: &io::Error) -> &'static str {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; free some space or write to another disk",
         ErrorKind::ReadOnlyFilesystem => "; give a directory on a file system that can be written to",
         ErrorKind::PermissionDenied => "; the user who runs the job needs permission to write there",
+        ErrorKind::NotFound => "; if it was removed or renamed while the job ran, put it back",
         ErrorKind::NotADirectory => "; a part of the path is a file",
         _ => "",
     }
