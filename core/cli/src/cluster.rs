@@ -242,7 +242,6 @@ fn task_manager_options(configuration: &Configuration) -> anyhow::Result<TaskMan
         worker_log_size: log_size / 10,
         worker_log_backups: get.get(&options::LOG_FILES).min(1),
         metrics_port: u16::try_from(get.get(&options::METRICS_PORT)).ok(),
-        local_backup: get.get(&options::CHECKPOINT_LOCAL_BACKUP),
         local_state_dirs: get
             .get(&options::LOCAL_STATE_DIRS)
             .into_iter()

@@ -65,7 +65,7 @@ fn main() -> Result<()> {
         }
         "stores" => {
             let folder = env::args().nth(2).unwrap_or_default();
-            let storage = StorageService::new(env::var(roles::WORKER_STORAGE_VARIABLE)?);
+            let storage = StorageService::new(env::var(roles::WORKER_STORAGE_VARIABLE)?).with_copies(true);
             let mut finished = storage.create(&format!("{folder}/chk-1/finished"))?;
             finished.write(b"content")?;
             finished.finish()?;

@@ -34,11 +34,9 @@ pub struct TaskManagerOptions {
     /// Folder for sockets of workers (`io.tmp.dirs`); without one, the system's. `/tmp`, if its path is too long
     /// for that of a socket.
     pub tmp_dir: Option<PathBuf>,
-    /// Whether files of checkpoints are also kept on this machine, for a quick restart
-    /// (`execution.checkpointing.local-backup.enabled`).
-    pub local_backup: bool,
-    /// Folders for these copies, made if they are not there (`taskmanager.state.local.root-dirs`); without any, one in the working
-    /// folder. What is in them goes with the TaskManager.
+    /// Folders for state in files, and for copies of checkpoints that jobs want to have on this machine
+    /// (`taskmanager.state.local.root-dirs`); made if they are not there. Without any, copies are in the working folder. What is in
+    /// them goes with the TaskManager.
     pub local_state_dirs: Vec<PathBuf>,
     /// Folder for the logs of workers, and from which log files are served; made if it is not there.
     pub log_dir: PathBuf,
@@ -80,7 +78,6 @@ impl TaskManagerOptions {
             memory: None,
             working_dir: working_dir.into(),
             tmp_dir: None,
-            local_backup: false,
             local_state_dirs: Vec::new(),
             log_dir: log_dir.into(),
             artifact_cache_size: 10 << 30,

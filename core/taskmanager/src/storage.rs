@@ -72,9 +72,9 @@ impl StorageThread {
         Ok(StorageThread { stop: Some(stop), thread: Some(thread), handle })
     }
 
-    /// What serves on this thread, with copies on this machine if there is a place for them.
-    pub(crate) fn service(&self, files: Arc<FileSystems>, copies: Option<LocalCopies>) -> StorageService {
-        StorageService { handle: self.handle.clone(), files, copies: copies.map(Arc::new) }
+    /// What serves on this thread, with a place for copies on this machine.
+    pub(crate) fn service(&self, files: Arc<FileSystems>, copies: LocalCopies) -> StorageService {
+        StorageService { handle: self.handle.clone(), files, copies: Arc::new(copies) }
     }
 }
 
@@ -91,7 +91,7 @@ impl Drop for StorageThread {
 pub(crate) struct StorageService {
     handle: Handle,
     files: Arc<FileSystems>,
-    copies: Option<Arc<LocalCopies>>,
+    copies: Arc<LocalCopies>,
 }
 
 impl std::fmt::Debug for StorageService {
@@ -108,7 +108,7 @@ impl StorageService {
         listener.set_nonblocking(true)?;
         let _runtime = self.handle.enter();
         let listener = UnixListener::from_std(listener)?;
-        let copies = self.copies.clone().map(|copies| JobCopies::of(copies, job, self.handle.clone()));
+        let copies = JobCopies::of(self.copies.clone(), job, self.handle.clone());
         let chunks = Arc::new(Semaphore::new(CHUNKS));
         let files = Files { systems: self.files.clone(), chunks, copies: copies.clone() };
         let task = AbortOnDrop(tokio::spawn(accept(listener, files)));
@@ -120,7 +120,7 @@ impl StorageService {
 pub(crate) struct Served {
     _task: AbortOnDrop,
     /// As long as one of them is there, the job has a worker here.
-    _copies: Option<Arc<JobCopies>>,
+    _copies: Arc<JobCopies>,
     socket: SocketFile,
 }
 

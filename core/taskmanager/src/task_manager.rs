@@ -218,11 +218,8 @@ fn check(options: &TaskManagerOptions) -> Result<(), TaskManagerError> {
     }
 }
 
-/// Where copies of checkpoints are kept on this machine, if they are.
-fn local_copies(options: &TaskManagerOptions, random: u64) -> Result<Option<LocalCopies>, TaskManagerError> {
-    if !options.local_backup {
-        return Ok(None);
-    }
+/// Where copies of checkpoints are kept on this machine, for jobs that want them.
+fn local_copies(options: &TaskManagerOptions, random: u64) -> Result<LocalCopies, TaskManagerError> {
     let bases = match options.local_state_dirs.as_slice() {
         [] => vec![options.working_dir.join("localState")],
         folders => folders.to_vec(),
@@ -232,7 +229,7 @@ fn local_copies(options: &TaskManagerOptions, random: u64) -> Result<Option<Loca
         OwnFolder::make(base, random)
     };
     let folders = bases.into_iter().map(make).collect::<Result<_, _>>()?;
-    Ok(Some(LocalCopies::new(folders, KEPT_FOR_RESTART)))
+    Ok(LocalCopies::new(folders, KEPT_FOR_RESTART))
 }
 
 /// Where workers keep state in files, if it is not where their sockets are.

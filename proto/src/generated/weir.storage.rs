@@ -24,6 +24,9 @@ pub struct Create {
     /// E.g. file:///folder/name.
     #[prost(string, tag = "1")]
     pub uri: ::prost::alloc::string::String,
+    /// Whether the service keeps a copy on this machine if the file is a checkpoint's own, for a quick restart.
+    #[prost(bool, tag = "2")]
+    pub copy: bool,
 }
 /// Read a part of a file.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -135,8 +135,8 @@ pub static CHECKPOINT_INLINE_THRESHOLD: ConfigOption<ByteSize> = ConfigOption::n
 pub static CHECKPOINT_LOCAL_BACKUP: ConfigOption<bool> = ConfigOption::new(
     "execution.checkpointing.local-backup.enabled",
     "false",
-    "Whether TaskManagers keep copies of what their tasks write for checkpoints, so that tasks that start again on the same machine need not \
-     fetch it.",
+    "Whether TaskManagers keep copies of what the job's tasks write for checkpoints, so that tasks that start again on the same machine need \
+     not fetch it.",
 )
 .with_fallback_keys(&["state.backend.local-recovery"]);
 

@@ -23,18 +23,24 @@ const LARGE: usize = 128 * 1024;
 #[derive(Debug, Clone)]
 pub struct StorageService {
     socket: PathBuf,
+    copies: bool,
 }
 
 impl StorageService {
     /// The service that listens at `socket`. Nothing is asked of it yet.
     pub fn new(socket: impl Into<PathBuf>) -> StorageService {
-        StorageService { socket: socket.into() }
+        StorageService { socket: socket.into(), copies: false }
+    }
+
+    /// Whether the service is to keep copies of checkpoints on this machine, for a quick restart.
+    pub fn with_copies(self, copies: bool) -> StorageService {
+        StorageService { copies, ..self }
     }
 }
 
 impl StateStorage for StorageService {
     fn create(&self, uri: &str) -> Result<Box<dyn StateFile>, StorageError> {
-        let create = Operation::Create(proto::Create { uri: uri.to_owned() });
+        let create = Operation::Create(proto::Create { uri: uri.to_owned(), copy: self.copies });
         let connection = Connection::open(&self.socket, "creating", uri, create)?;
         Ok(Box::new(RemoteFile { connection, gathered: Vec::new(), written: 0 }))
     }

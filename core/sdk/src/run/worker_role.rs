@@ -145,7 +145,10 @@ fn try_serve(job: &Job, parsed: &Parsed, seat: &Seat) -> WorkerResult<()> {
         return Err("the driver deployed another graph than this worker built".into());
     }
     let storage: Arc<dyn StateStorage> = match &seat.storage {
-        Some(socket) => Arc::new(StorageService::new(socket)),
+        Some(socket) => {
+            let copies = configuration.get(&options::CHECKPOINT_LOCAL_BACKUP);
+            Arc::new(StorageService::new(socket).with_copies(copies))
+        }
         None => Arc::new(LocalFiles),
     };
     let placement = placement(&plan.graph, &deploy)?;

@@ -26,7 +26,7 @@ pub(super) struct Files {
     pub(super) systems: Arc<FileSystems>,
     /// Places for chunks that arrive or are being written.
     pub(super) chunks: Arc<Semaphore>,
-    pub(super) copies: Option<Arc<JobCopies>>,
+    pub(super) copies: Arc<JobCopies>,
 }
 
 /// Why a connection ends before its file was written or read.
@@ -99,13 +99,10 @@ impl Connection {
         }
     }
 
-    async fn write_file(&mut self, files: &Files, Create { uri }: &Create) -> Result<(), End> {
+    async fn write_file(&mut self, files: &Files, Create { uri, copy }: &Create) -> Result<(), End> {
         let (system, path) = (files.systems)(uri)?;
         let mut file = system.create(&path, IfExists::Replace).await?;
-        let mut copy = match &files.copies {
-            Some(copies) => copies.begin(uri).await,
-            None => None,
-        };
+        let mut copy = if *copy { files.copies.begin(uri).await } else { None };
         self.answer(Answer::Opened(Opened {})).await?;
         let length = self.receive_file(files, &mut file, &mut copy).await?;
         file.finish().await?;
@@ -169,9 +166,7 @@ impl Connection {
         let Read { uri, offset, length } = read;
         let (system, path) = (files.systems)(uri)?;
         let mut sent = 0;
-        if let Some(copies) = &files.copies
-            && let Some(mut copy) = copies.find(uri, *offset, *length)
-        {
+        if let Some(mut copy) = files.copies.find(uri, *offset, *length) {
             self.answer(Answer::Opened(Opened {})).await?;
             while let Some(bytes) = copy.next().await {
                 sent += bytes.len() as u64;

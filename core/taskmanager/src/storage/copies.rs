@@ -1,5 +1,5 @@
 //! Copies of checkpoints on this machine (`execution.checkpointing.local-backup.enabled`), so that a job that restarts here need not
-//! fetch its state.
+//! fetch its state. A worker says whether its job wants them.
 //!
 //! Files in folders named `chk-<number>` are copied while they are written; savepoints and files that several checkpoints share are not.
 //! Of each job the two checkpoints with the greatest numbers are kept: one that is complete, and one under way. A copy that is damaged or

@@ -25,19 +25,23 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Fixture {
-        Fixture::with(Arc::new(weir_storage::file_system), |_| None)
+        Fixture::with(Arc::new(weir_storage::file_system), KEPT_FOR_RESTART)
     }
 
-    fn with(files: Arc<FileSystems>, copies: impl FnOnce(&Path) -> Option<LocalCopies>) -> Fixture {
+    /// With copies in the folder `copies`.
+    fn with(files: Arc<FileSystems>, kept_for_restart: Duration) -> Fixture {
         let folder = tempfile::tempdir().unwrap();
         let thread = StorageThread::start().unwrap();
-        let service = thread.service(files, copies(folder.path()));
+        let base = folder.path().join("copies");
+        fs::create_dir(&base).unwrap();
+        let copies = LocalCopies::new(vec![OwnFolder::make(base, 7).unwrap()], kept_for_restart);
+        let service = thread.service(files, copies);
         let served = service.serve(folder.path().join("socket"), JobId::from_bytes([1; 16])).unwrap();
         Fixture { served, service, _thread: thread, folder }
     }
 
     fn client(&self) -> Client {
-        Client::new(self.served.socket())
+        Client::new(self.served.socket()).with_copies(true)
     }
 
     fn uri(&self, name: &str) -> String {
@@ -85,7 +89,7 @@ fn wait_for(what: &str, condition: impl Fn() -> bool) {
 }
 
 fn create_request(uri: &str) -> Request {
-    let create = Operation::Create(Create { uri: uri.to_owned() });
+    let create = Operation::Create(Create { uri: uri.to_owned(), copy: true });
     Request { protocol_version: PROTOCOL_VERSION, operation: Some(create) }
 }
 
@@ -356,7 +360,7 @@ impl FileSystem for Faulty {
 
 #[test]
 fn a_full_disk_is_said_to_be_full_to_whoever_goes_on_writing() {
-    let fixture = Fixture::with(Faulty::Full.files(), |_| None);
+    let fixture = Fixture::with(Faulty::Full.files(), KEPT_FOR_RESTART);
     let mut file = fixture.client().create(&fixture.uri("state")).unwrap();
     let error = (0..100).find_map(|_| file.write(&[1; 1 << 20]).err()).expect("an error");
     assert_eq!(error.kind(), StorageErrorKind::NoSpace);
@@ -370,7 +374,7 @@ fn a_full_disk_is_said_to_be_full_to_whoever_goes_on_writing() {
 
 #[test]
 fn a_file_that_ends_while_it_is_read_is_truncated() {
-    let fixture = Fixture::with(Faulty::Lies.files(), |_| None);
+    let fixture = Fixture::with(Faulty::Lies.files(), KEPT_FOR_RESTART);
     fixture.write("state", &bytes(2 << 20, 0));
     assert!(fixture.read("state", 0, 2 << 20).is_ok());
     assert_eq!(fixture.read("state", 5, 2 << 20), Err(StorageErrorKind::Truncated));
@@ -379,7 +383,7 @@ fn a_file_that_ends_while_it_is_read_is_truncated() {
 #[test]
 fn slow_storage_keeps_nobody_else_waiting() {
     static GATE: Mutex<()> = Mutex::new(());
-    let fixture = Fixture::with(Faulty::Slow(&GATE).files(), |_| None);
+    let fixture = Fixture::with(Faulty::Slow(&GATE).files(), KEPT_FOR_RESTART);
     fs::create_dir(fixture.folder.path().join("files")).unwrap();
     fs::write(fixture.path("slow"), "slow").unwrap();
     let closed = GATE.lock().unwrap();
@@ -395,15 +399,6 @@ fn slow_storage_keeps_nobody_else_waiting() {
     });
 }
 
-/// A service with copies in the folder `copies`.
-fn with_copies(kept_for_restart: Duration) -> Fixture {
-    Fixture::with(Arc::new(weir_storage::file_system), |folder| {
-        let base = folder.join("copies");
-        fs::create_dir(&base).unwrap();
-        Some(LocalCopies::new(vec![OwnFolder::make(base, 7).unwrap()], kept_for_restart))
-    })
-}
-
 /// Where the copies are.
 fn copies(fixture: &Fixture) -> Vec<PathBuf> {
     let folder = fixture.folder.path().join("copies/weir-tm-0000000000000007");
@@ -412,7 +407,7 @@ fn copies(fixture: &Fixture) -> Vec<PathBuf> {
 
 #[test]
 fn a_copy_is_read_instead_of_the_file_and_the_file_instead_of_a_damaged_copy() {
-    let fixture = with_copies(KEPT_FOR_RESTART);
+    let fixture = Fixture::new();
     let content = bytes((3 << 20) + 5, 1);
     let whole = content.len() as u64;
     fixture.write("chk-1/state", &content);
@@ -433,8 +428,19 @@ fn a_copy_is_read_instead_of_the_file_and_the_file_instead_of_a_damaged_copy() {
 }
 
 #[test]
+fn there_are_copies_only_for_workers_whose_job_wants_them() {
+    let fixture = Fixture::new();
+    let mut file = Client::new(fixture.served.socket()).create(&fixture.uri("chk-1/unwanted")).unwrap();
+    file.write(b"12345").unwrap();
+    file.finish().unwrap();
+    assert_eq!(copies(&fixture), Vec::<PathBuf>::new());
+    fixture.write("chk-1/wanted", b"12345");
+    assert_eq!(copies(&fixture).len(), 1);
+}
+
+#[test]
 fn copies_are_of_the_two_newest_checkpoints_only() {
-    let fixture = with_copies(KEPT_FOR_RESTART);
+    let fixture = Fixture::new();
     let there = |name: &str| {
         fs::remove_file(fixture.path(name)).unwrap();
         fixture.read(name, 0, 5).is_ok()
@@ -451,7 +457,7 @@ fn copies_are_of_the_two_newest_checkpoints_only() {
 
 #[test]
 fn a_file_that_is_not_finished_or_written_anew_leaves_no_copy_of_the_old_content() {
-    let fixture = with_copies(KEPT_FOR_RESTART);
+    let fixture = Fixture::new();
     fixture.write("chk-1/state", b"first");
     let mut file = fixture.client().create(&fixture.uri("chk-1/state")).unwrap();
     file.write(b"never").unwrap();
@@ -465,7 +471,7 @@ fn a_file_that_is_not_finished_or_written_anew_leaves_no_copy_of_the_old_content
 
 #[test]
 fn without_room_for_a_copy_it_goes_on_without() {
-    let fixture = with_copies(KEPT_FOR_RESTART);
+    let fixture = Fixture::new();
     let folder = fixture.folder.path().join("copies");
     fs::remove_dir_all(&folder).unwrap();
     fs::write(&folder, "").unwrap();
@@ -475,7 +481,7 @@ fn without_room_for_a_copy_it_goes_on_without() {
 
 #[test]
 fn copies_wait_for_a_restart_and_go_when_there_is_none() {
-    let waits = with_copies(KEPT_FOR_RESTART);
+    let waits = Fixture::new();
     waits.write("chk-1/state", b"12345");
     fs::remove_file(waits.path("chk-1/state")).unwrap();
     let Fixture { served, service, _thread, folder } = waits;
@@ -486,7 +492,7 @@ fn copies_wait_for_a_restart_and_go_when_there_is_none() {
     assert_eq!(Client::new(next.socket()).read(&uri, 0, 5).unwrap(), b"12345");
     assert!(Client::new(stranger.socket()).read(&uri, 0, 5).is_err(), "copies are a job's own");
 
-    let goes = with_copies(Duration::ZERO);
+    let goes = Fixture::with(Arc::new(weir_storage::file_system), Duration::ZERO);
     goes.write("chk-1/state", b"12345");
     assert_eq!(copies(&goes).len(), 1);
     let other = goes.service.serve(goes.folder.path().join("other"), JobId::from_bytes([1; 16])).unwrap();

@@ -323,7 +323,7 @@ async fn a_job_manager_that_falls_silent_counts_as_lost() {
 #[tokio::test]
 async fn storage_is_served_to_a_worker_and_what_it_did_not_finish_goes_with_it() {
     let mut cluster = Cluster::start().await;
-    let options = TaskManagerOptions { local_backup: true, ..cluster.options() };
+    let options = cluster.options();
     let copies = options.working_dir.join("localState");
     let (task_manager, mut jm) = cluster.with(options).await;
     let folder = cluster.folder.path().join("checkpoints");

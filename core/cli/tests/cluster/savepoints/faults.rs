@@ -216,7 +216,7 @@ fn what_is_no_savepoint_of_this_job_is_refused_in_words() {
 
 #[test]
 fn a_worker_that_was_killed_begins_with_the_copies_on_its_machine_and_without_them_if_they_are_damaged() {
-    let job = Job::begin(&["execution.checkpointing.local-backup.enabled=true"], &[]);
+    let job = Job::begin(&[], &["-Dexecution.checkpointing.local-backup.enabled=true"]);
     let log = || logs(&job.cluster, "weir-taskmanager");
     let first = job.take();
     // Only the copies are left.
