@@ -139,46 +139,62 @@ fn layout(schema: &Schema) -> String {
 }
 
 fn page(folder: &Path, metadata: &CheckpointMetadata) -> String {
-    let files = metadata.files();
+    let (file, size) = (folder.join(METADATA_FILE), text::bytes(metadata.state_size()));
+    let place = match metadata.files().len() {
+        0 => format!("{size} of state, all of it in {}", file.display()),
+        files => format!("{size} of state in {} and {}", many(files as u64, "file"), file.display()),
+    };
     let mut page = format!(
-        "{} {} of job {} ({})\ntaken at {}\n{} of state in {} file{} and {}\n",
+        "{} {} of job {} ({})\ntaken at {}\n{place}\n",
         metadata.kind.name(),
         metadata.checkpoint,
         metadata.job_name,
         metadata.job,
         text::utc(metadata.timestamp),
-        text::bytes(metadata.state_size()),
-        files.len(),
-        if files.len() == 1 { "" } else { "s" },
-        folder.join(METADATA_FILE).display(),
     );
-    let outside = outside(folder, metadata);
+    let outside = outside(folder, metadata) as u64;
     if outside > 0 {
-        page.push_str(&format!("{outside} of the files are not in its folder: it cannot be moved without them\n"));
+        let files = many(outside, "file");
+        page.push_str(&format!("{files} outside of its folder: it cannot be moved without them\n"));
     }
+    let mut stateless = Vec::new();
     for operator in &metadata.operators {
+        let states = states(operator, metadata);
+        if states.is_empty() {
+            stateless.push(operator);
+            continue;
+        }
         page.push_str(&format!(
-            "\n{}: parallelism {}, max parallelism {}, {}\n",
+            "\n{}: parallelism {}, max parallelism {}, {}\n{states}",
             operator.label(),
             operator.parallelism,
             operator.max_parallelism,
             text::bytes(operator.state_size()),
         ));
-        page.push_str(&states(operator, metadata));
+    }
+    if !stateless.is_empty() {
+        page.push_str("\nwithout state:\n");
+        stateless.iter().for_each(|operator| page.push_str(&format!("  {}\n", operator.label())));
     }
     page
 }
 
+/// So many of something, in words.
+fn many(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// What there is of an operator; nothing if it has no state.
 fn states(operator: &OperatorMetadata, metadata: &CheckpointMetadata) -> String {
     let mut page = String::new();
     if !operator.finished.is_empty() {
-        page.push_str(&format!("  {} of its subtasks had finished\n", operator.finished.len()));
+        page.push_str(&format!("  {} had finished\n", many(operator.finished.len() as u64, "subtask")));
     }
     for (name, table) in tables(operator) {
         page.push_str(&format!(
-            "  table {name}: {} rows in {} key groups, {}, by {}\n",
-            table.rows,
-            table.groups,
+            "  table {name}: {} in {}, {}, by {}\n",
+            many(table.rows, "row"),
+            many(table.groups as u64, "key group"),
             text::bytes(table.bytes),
             layout(table.key),
         ));
@@ -190,18 +206,19 @@ fn states(operator: &OperatorMetadata, metadata: &CheckpointMetadata) -> String 
     }
     for (name, list) in lists(operator) {
         page.push_str(&format!(
-            "  list {name} ({}): {} items, {}, of {}\n",
+            "  list {name} ({}): {}, {}, of {}\n",
             list.redistribution.name(),
-            list.items,
+            many(list.items as u64, "item"),
             text::bytes(list.bytes),
             layout(list.schema),
         ));
     }
     for (_, state) in metadata.enumerators.iter().filter(|(of, _)| *of == operator.id) {
-        page.push_str(&format!("  its splits: {}\n", text::bytes(state.len() as u64)));
+        page.push_str(&format!("  split enumerator: {}\n", text::bytes(state.len() as u64)));
     }
     for (_, payloads) in metadata.committables.iter().filter(|(of, _)| *of == operator.id) {
-        page.push_str(&format!("  {} outputs to be committed after a restore\n", payloads.len()));
+        let outputs = many(payloads.len() as u64, "output");
+        page.push_str(&format!("  {outputs} to be committed after a restore\n"));
     }
     page
 }

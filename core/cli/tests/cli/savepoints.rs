@@ -22,7 +22,20 @@ fn row(key: &str, columns: [Option<&[u8]>; 2]) -> Vec<u8> {
     row
 }
 
-/// A savepoint in `folder`: a table with rows inline and in a file, and a list.
+fn operator(name: &str, subtasks: Vec<SubtaskState>) -> OperatorMetadata {
+    let uid = name.to_lowercase();
+    OperatorMetadata {
+        id: OperatorId::from_seed(uid.as_bytes()),
+        name: name.to_owned(),
+        uid: Some(uid),
+        parallelism: 1,
+        max_parallelism: 128,
+        finished: Vec::new(),
+        subtasks,
+    }
+}
+
+/// A savepoint in `folder`, of an operator without state and one with it: a table with rows inline and in a file, and a list.
 fn write(folder: &Path) {
     let count = 7u64.to_le_bytes();
     let inline = [row("apple", [Some(&count), None]), row("pear", [Some(&count), Some(&[1])])].concat();
@@ -64,15 +77,10 @@ fn write(folder: &Path) {
         kind: CheckpointKind::Savepoint,
         enumerators: Vec::new(),
         committables: vec![(OperatorId::from_seed(b"tally"), vec![vec![1], vec![2]])],
-        operators: vec![OperatorMetadata {
-            id: OperatorId::from_seed(b"tally"),
-            name: "Tally".to_owned(),
-            uid: Some("tally".to_owned()),
-            parallelism: 1,
-            max_parallelism: 128,
-            finished: Vec::new(),
-            subtasks: vec![SubtaskState { subtask: 0, tables: vec![table], lists: vec![list] }],
-        }],
+        operators: vec![
+            operator("Tally", vec![SubtaskState { subtask: 0, tables: vec![table], lists: vec![list] }]),
+            operator("Out", Vec::new()),
+        ],
     };
     let bytes = metadata.encode(&format!("file://{}", folder.display()));
     std::fs::write(folder.join("_metadata"), bytes).unwrap();
@@ -96,8 +104,10 @@ fn a_savepoint_is_looked_into_without_a_cluster() {
             .stdout_has("by text\n")
             .stdout_has("count  value  u64\n")
             .stdout_has("seen   value  struct Seen { ripe: bool }\n")
-            .stdout_has("  list offsets (split): 1 items, 8 B, of u64\n")
-            .stdout_has("  2 outputs to be committed after a restore\n");
+            .stdout_has("  list offsets (split): 1 item, 8 B, of u64\n")
+            .stdout_has("  2 outputs to be committed after a restore\n")
+            .stdout_has("\nwithout state:\n  operator `Out` (uid `out`)\n")
+            .stdout_has(" B of state in 1 file and ");
     }
     let json = call(&["savepoint", "inspect", path, "--output", "json"]).expect(0).last_line_as_json();
     assert_eq!((&json["kind"], &json["id"], &json["job"]), (&json!("savepoint"), &json!(4), &json!("fruit")));
