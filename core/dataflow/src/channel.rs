@@ -377,6 +377,10 @@ impl<T: Record> Gate<T> {
     /// The next thing to do; never waits.
     pub fn poll(&mut self) -> Result<GateEvent<T>, TaskError> {
         if let Some(action) = self.follow_up.take().filter(|action| *action != GateAction::None) {
+            // A watermark may be followed by a change of idleness.
+            if matches!(action, GateAction::Watermark(_)) {
+                self.follow_up = Some(self.state.advance());
+            }
             return Ok(GateEvent::Action(action));
         }
         if let Some((channel, element)) = self.front.pop_front() {

@@ -169,7 +169,9 @@ pub trait SourceReader: 'static {
     /// A part of the input.
     type Split: Record;
 
-    /// Takes a split to read, from the position it carries.
+    /// Takes a split to read, from the position it carries. It may have others: after a restore it gets all splits that are its own before
+    /// it is polled, which may be those of several readers before. Unless it reads them side by side, it reads them in the order in which it
+    /// got them, and names all of them to the collector ([`Collector::enter_split`]) when it is polled the next time.
     fn add_split(&mut self, split: Self::Split) -> Result<(), SourceError>;
 
     /// Emits some records, about a few thousand or what is there, without waiting.

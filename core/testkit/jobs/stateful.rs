@@ -61,6 +61,9 @@ pub struct Windowed {
     /// Records per second
     #[arg(long, default_value_t = 2_000.0)]
     rate: f64,
+    /// Subtasks of the source
+    #[arg(long, default_value_t = 1)]
+    readers: u32,
     /// Where the windows go, a line for each: key, start, records
     #[arg(long)]
     out: PathBuf,
@@ -69,8 +72,11 @@ pub struct Windowed {
 /// Counts records by key in windows of a second of event time.
 pub fn window_counts(env: &Environment, options: Windowed) -> weir::Result<()> {
     let numbers = env.source(GeneratorSource::new(|n| n as i64).records(options.count).rate(options.rate));
-    let numbers = numbers.name("numbers").uid("numbers").parallelism(1);
-    let numbers = numbers.watermarks(WatermarkStrategy::monotonic(|n: &i64| *n));
+    let numbers = numbers
+        .name("numbers")
+        .uid("numbers")
+        .parallelism(options.readers)
+        .watermarks(WatermarkStrategy::monotonic(|n: &i64| *n));
     numbers
         .key_by(|n| n % 7)
         .window(Tumbling::event_time(Duration::from_secs(1), |n: &i64| *n))

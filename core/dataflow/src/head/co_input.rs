@@ -196,6 +196,16 @@ impl<'t, A: Record, B: Record, Op: CoOperator<A, B>, D: Stage<Op::Out>> CoRun<'t
         pass_on(action, self.task.shared(), &mut self.stage);
     }
 
+    /// Passes on what else has become true: a watermark may be followed by a change of idleness.
+    fn advance(&mut self) {
+        loop {
+            match self.both.advance() {
+                GateAction::None => return,
+                action => self.settle(action),
+            }
+        }
+    }
+
     /// The inputs may be read again, unless another checkpoint is being aligned.
     fn release(&mut self) {
         if !self.both.is_aligning() {
@@ -229,8 +239,7 @@ impl<'t, A: Record, B: Record, Op: CoOperator<A, B>, D: Stage<Op::Out>> CoRun<'t
                     self.end_of(1);
                 }
                 self.checkpoints.aligned(barrier, alignment + waited, processed, &mut self.stage);
-                let action = self.both.advance();
-                self.settle(action);
+                self.advance();
             }
             GateAction::Block => {
                 self.blocked_since.get_or_insert_with(Instant::now);
@@ -245,8 +254,7 @@ impl<'t, A: Record, B: Record, Op: CoOperator<A, B>, D: Stage<Op::Out>> CoRun<'t
             }
             watermark @ GateAction::Watermark(_) if !matches!(control, Control::Watermark(_)) => {
                 self.settle(watermark);
-                let action = self.both.advance();
-                self.settle(action);
+                self.advance();
             }
             other => self.settle(other),
         }

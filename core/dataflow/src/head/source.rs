@@ -77,7 +77,9 @@ impl<S: Source> Chain for SourceHead<S> {
         })?;
         let restored = OperatorContext { task, node: self.node }.restored_list::<S::Split>(SPLITS)?;
         let mut stage =
-            SourceStage { reader, waiting: restored.into(), node: self.node, down, item: PhantomData::<fn(S::Item)> };
+            SourceStage { reader, waiting: VecDeque::new(), node: self.node, down, item: PhantomData::<fn(S::Item)> };
+        // All at once: a split that had to wait until another one ends would stand still, maybe for ever, while event time goes on.
+        self.guarded(|_| restored.into_iter().try_for_each(|split| stage.reader.add_split(split)))?;
         task.report_running();
         let mut run = SourceRun::new(task);
         loop {
@@ -129,7 +131,7 @@ impl<S: Source> SourceHead<S> {
 /// A source with everything behind it; what its reader has not read is its state.
 struct SourceStage<R: SourceReader, T, D> {
     reader: R,
-    /// Splits to be read, of before a restore.
+    /// Splits to be read that came before a barrier.
     waiting: VecDeque<R::Split>,
     node: u32,
     down: D,

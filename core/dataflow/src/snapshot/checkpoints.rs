@@ -255,6 +255,10 @@ impl TaskCheckpoints {
 
     /// Fires timers of processing time that are due, if the clock has moved on or there are more. Returns when to look again.
     pub(crate) fn timers<T>(&mut self, stage: &mut impl Stage<T>) -> Option<Duration> {
+        // What fires behind the barrier of a savepoint that stops the job would fire again when it goes on.
+        if self.stopping.is_some() {
+            return None;
+        }
         let now = millis_now();
         if now != self.processing_time || self.next_timer <= now {
             self.processing_time = now;

@@ -65,6 +65,9 @@ pub(crate) fn store_failed(error: &LsmError) -> TaskError {
 
 type Files = HashMap<String, FileSlice>;
 
+/// For how many checkpoints it is known which files they have. Of an older one nothing is referred to.
+const KNOWN_CHECKPOINTS: usize = 64;
+
 /// Which files of a store have been written for which checkpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Uploads(Mutex<Uploaded>);
@@ -73,6 +76,9 @@ pub(crate) struct Uploads(Mutex<Uploaded>);
 struct Uploaded {
     /// Those of the checkpoint the task began with.
     restored: Arc<Files>,
+    /// The first checkpoint that the task itself took part in, with files or without.
+    first: Option<u64>,
+    /// Those of the newest checkpoints.
     acknowledged: BTreeMap<u64, Arc<Files>>,
     /// Written for checkpoints that were declined: nobody else knows of them.
     loose: Files,
@@ -89,17 +95,33 @@ impl Uploads {
         self.lock().restored = Arc::new(files.map(|slice| (name_in(&slice.uri).to_owned(), slice)).collect());
     }
 
-    /// What a checkpoint with this base may refer to.
+    /// The task takes part in a checkpoint, be it without a file.
+    pub(crate) fn begin(&self, checkpoint: u64) {
+        self.lock().first.get_or_insert(checkpoint);
+    }
+
+    /// What a checkpoint with this base may refer to: files that the base has, because only those are kept until it is complete.
     fn of_base(&self, base: Option<u64>) -> Arc<Files> {
         let mut known = self.lock();
         let Some(base) = base else { return Arc::default() };
-        // Bases only get newer. Before the task has had part in one, the base is what it began with.
+        // Bases only get newer.
         known.acknowledged.retain(|&checkpoint, _| checkpoint >= base);
-        known.acknowledged.get(&base).unwrap_or(&known.restored).clone()
+        match known.acknowledged.get(&base) {
+            Some(files) => files.clone(),
+            // Before the task has had part in one, the base is what it began with. Later a base that is not known had no files of it.
+            None if known.first.is_none_or(|first| base < first) => known.restored.clone(),
+            None => Arc::default(),
+        }
     }
 }
 
-/// In the shared folder a file has the number of its checkpoint before its own name.
+/// Where a file goes. Several subtasks may have a file of one name, after a restore at another parallelism, and one of them may have to
+/// remove what it wrote.
+fn shared_uri(directory: &str, checkpoint: u64, name: &str) -> String {
+    format!("{}/{checkpoint}.{}-{name}", directory.trim_end_matches('/'), unique().replace('-', "."))
+}
+
+/// In the shared folder a file has the number of its checkpoint and a word of its own before its name.
 fn name_in(uri: &str) -> &str {
     let name = uri.rsplit_once('/').map_or(uri, |(_, name)| name);
     name.split_once('-').map_or(name, |(_, name)| name)
@@ -170,7 +192,7 @@ impl StoreSnapshot {
                 (None, Some(slice)) => slice,
                 (None, None) if given_up() => return Err("the checkpoint was given up".to_owned()),
                 (None, None) => {
-                    let uri = format!("{}/{checkpoint}-{}", directory.trim_end_matches('/'), file.name);
+                    let uri = shared_uri(directory, checkpoint, &file.name);
                     let slice = upload(file, uri, storage)?;
                     uploads.lock().loose.insert(file.name.clone(), slice.clone());
                     slice
@@ -182,6 +204,9 @@ impl StoreSnapshot {
         let mut uploads = uploads.lock();
         uploads.loose.retain(|name, _| !files.contains_key(name));
         uploads.acknowledged.insert(checkpoint, Arc::new(files));
+        while uploads.acknowledged.len() > KNOWN_CHECKPOINTS {
+            uploads.acknowledged.pop_first();
+        }
         Ok(UploadedStore { files: sorted, reused })
     }
 }

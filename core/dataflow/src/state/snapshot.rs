@@ -194,6 +194,9 @@ impl<K: Record + Eq + Hash> KeyedStates<K> {
 
     /// Begins to hand over all states.
     pub(crate) fn snapshot(&mut self, snapshot: &mut OperatorSnapshotter<'_>, now: EventTime) {
+        if let Some(stored) = &self.stored {
+            stored.begin_checkpoint(snapshot.barrier().checkpoint);
+        }
         if self.is_empty() {
             return;
         }

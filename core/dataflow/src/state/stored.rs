@@ -105,6 +105,11 @@ pub(super) struct StoreSetup<'a> {
 }
 
 impl StoredRows {
+    /// A checkpoint of which the rows become part, if there are any.
+    pub(super) fn begin_checkpoint(&self, checkpoint: u64) {
+        self.uploads.begin(checkpoint);
+    }
+
     pub(super) fn open(
         setup: StoreSetup<'_>,
         own: std::ops::Range<u32>,

@@ -283,7 +283,8 @@ impl JobMaster {
         if self.checkpoints.is_stopping() {
             return;
         }
-        if self.spec.checkpointing.interval.is_none() {
+        // Without checkpoints it begins where it began, unless that fits the present parallelism only.
+        if self.spec.checkpointing.interval.is_none() && self.not_restorable(target).is_none() {
             return self.rescale(target, out);
         }
         let Some(adaptive) = &mut self.adaptive else { return };

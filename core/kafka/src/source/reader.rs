@@ -260,7 +260,8 @@ impl<T, F> KafkaReader<T, F> {
                         partition.in_flight = true;
                         positions.push((partition.id.clone(), from));
                     }
-                    None => enough |= partition.is_ready(),
+                    // A paused one does not ask for others to hurry.
+                    None => enough |= partition.may_emit(),
                 }
             }
             if !positions.is_empty() {

@@ -148,7 +148,8 @@ impl<T: Clone + 'static> SourceReader for CollectionReader<T> {
                 self.elements.len()
             )));
         }
-        self.splits.push(split);
+        // Behind the one that is being read.
+        self.splits.insert(0, split);
         Ok(())
     }
 

@@ -260,24 +260,35 @@ impl<T, F: Fn(u64) -> T> GeneratorReader<F> {
         }
     }
 
+    /// Which split has the first number that has not been emitted, and the first one of the others: numbers are emitted in their order
+    /// also when there are splits of several readers before.
+    fn turn(&self) -> Option<(usize, u64)> {
+        let next = |index: &usize| self.splits[*index].split.next;
+        let first = (0..self.splits.len()).min_by_key(next)?;
+        let others = (0..self.splits.len()).filter(|index| *index != first);
+        let second = others.map(|index| next(&index)).min().unwrap_or(u64::MAX);
+        Some((first, second.max(next(&first) + 1)))
+    }
+
     /// Emits as fast as the rest of the chain takes it.
     #[inline(always)]
     fn poll_free<C: Collector<T>>(&mut self, out: &mut C) -> ReaderStatus {
         self.tell_splits(out);
-        let Some(Opened { id, split }) = self.splits.last_mut() else { return ReaderStatus::NeedSplit };
+        let Some((index, others)) = self.turn() else { return ReaderStatus::NeedSplit };
+        let Opened { id, split } = &mut self.splits[index];
         let id = *id;
         out.enter_split(id);
         let from = split.next;
         if split.step == 1 {
-            let to = from.saturating_add(POLL).min(split.end);
+            let to = from.saturating_add(POLL).min(split.end).min(others);
             split.next = to;
             out.push_numbered(from..to, &self.function);
         } else {
-            let to = from.saturating_add(POLL * split.step).min(split.end);
+            let to = from.saturating_add(POLL * split.step).min(split.end).min(others);
             emit_every(&self.function, split, to, out);
         }
-        if self.splits.last().is_some_and(|opened| opened.split.next >= opened.split.end) {
-            self.splits.pop();
+        if split.next >= split.end {
+            self.splits.remove(index);
             out.leave_split(id);
         }
         if self.splits.is_empty() { ReaderStatus::NeedSplit } else { ReaderStatus::More }
@@ -295,17 +306,18 @@ impl<T, F: Fn(u64) -> T> GeneratorReader<F> {
         let Some(pace) = &mut self.pace else { return ReaderStatus::More };
         let due = pace.due_before(now, first);
         let to = due.min(first.saturating_add(POLL * self.splits[0].split.step));
-        let function = &self.function;
-        self.splits.retain_mut(|Opened { id, split }| {
-            out.enter_split(*id);
-            let to = to.min(split.end);
-            emit_every(function, split, to, out);
-            let goes_on = split.next < split.end;
-            if !goes_on {
-                out.leave_split(*id);
+        while let Some((index, others)) = self.turn() {
+            let Opened { id, split } = &mut self.splits[index];
+            if split.next >= to {
+                break;
             }
-            goes_on
-        });
+            out.enter_split(*id);
+            emit_every(&self.function, split, to.min(split.end).min(others), out);
+            if split.next >= split.end {
+                out.leave_split(*id);
+                self.splits.remove(index);
+            }
+        }
         let Some(next) = self.next() else { return ReaderStatus::NeedSplit };
         if next < due {
             return ReaderStatus::More;

@@ -6,7 +6,7 @@ mod rescaled;
 mod timers;
 mod windows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,7 +55,8 @@ struct Ranges(Vec<Range>);
 
 struct RangeReader {
     numbers: Numbers,
-    split: Option<Range>,
+    /// The first one is read now.
+    splits: VecDeque<Range>,
     /// How far the job had come when the last split was done.
     seen: u64,
     waits: bool,
@@ -84,7 +85,7 @@ impl Source for Numbers {
     }
 
     fn create_reader(&self, _context: &ReaderContext) -> Result<RangeReader, SourceError> {
-        Ok(RangeReader { numbers: self.clone(), split: None, seen: 0, waits: false })
+        Ok(RangeReader { numbers: self.clone(), splits: VecDeque::new(), seen: 0, waits: false })
     }
 }
 
@@ -111,14 +112,13 @@ impl SourceReader for RangeReader {
     type Split = Range;
 
     fn add_split(&mut self, split: Range) -> Result<(), SourceError> {
-        assert!(self.split.is_none(), "a reader has one split at a time");
-        self.split = Some(split);
+        self.splits.push_back(split);
         Ok(())
     }
 
     fn poll<C: Collector<u64>>(&mut self, out: &mut C) -> Result<ReaderStatus, SourceError> {
         let progress = || (self.numbers.progress)(&self.numbers.folder);
-        let Some(split) = &mut self.split else { return Ok(ReaderStatus::NeedSplit) };
+        let Some(split) = self.splits.front_mut() else { return Ok(ReaderStatus::NeedSplit) };
         if self.waits && progress() == self.seen {
             return Ok(ReaderStatus::Wait(Some(Duration::from_millis(1))));
         }
@@ -131,13 +131,13 @@ impl SourceReader for RangeReader {
             (self.waits, self.seen) = (true, progress());
         }
         if to == split.end {
-            self.split = None;
+            self.splits.pop_front();
         }
         Ok(ReaderStatus::More)
     }
 
     fn snapshot(&self) -> Vec<Range> {
-        self.split.iter().cloned().collect()
+        self.splits.iter().cloned().collect()
     }
 }
 

@@ -62,22 +62,37 @@ fn windows(count: u64) -> Vec<String> {
     lines
 }
 
-#[test]
-fn windows_that_are_open_when_a_job_is_stopped_are_filled_by_the_next_one() {
+/// Stops a job with windows and goes on with another number of subtasks.
+fn windows_go_on(before: &str, after: &str) {
     let (cluster, _) = Cluster::with_task_managers(&[3], &[]);
     let folder = cluster.make_folder("savepoints");
     let out = cluster.path("out").display().to_string();
-    let own = ["--out", &out, "--count", "5500", "--rate", "2000"];
+    let own = |readers| ["--out", &out, "--count", "5500", "--rate", "2000", "--readers", readers];
     let interval = "-Dexecution.checkpointing.interval=100 ms";
-    let first = run(&cluster, "window_counts", &["-p", "1", interval], &own);
+    let first = run(&cluster, "window_counts", &["-p", before, interval], &own(before));
     wait_for_output(&cluster, "out", 7);
     let stopped = json(&cluster, &["stop", &first, "-p", &folder]);
     let so_far = cluster.output("out").len();
     assert!(so_far < windows(5_500).len() && so_far % 7 == 0, "{so_far} windows");
-    let second =
-        run(&cluster, "window_counts", &["-p", "3", "-s", stopped["savepoint"].as_str().unwrap(), interval], &own);
+    let second = run(
+        &cluster,
+        "window_counts",
+        &["-p", after, "-s", stopped["savepoint"].as_str().unwrap(), interval],
+        &own(after),
+    );
     cluster.wait_for_state(&second, "FINISHED");
     assert_eq!(difference(&cluster.output("out"), &windows(5_500)), None);
+}
+
+#[test]
+fn windows_that_are_open_when_a_job_is_stopped_are_filled_by_the_next_one() {
+    windows_go_on("1", "3");
+}
+
+/// One subtask reads on where three were: none of their numbers comes late.
+#[test]
+fn windows_are_filled_by_fewer_subtasks_too() {
+    windows_go_on("3", "1");
 }
 
 #[test]

@@ -43,8 +43,20 @@ impl Job {
         }
     }
 
+    /// One that begins with the state of another.
+    fn restored(model: BTreeMap<u64, String>, table: &TableSnapshot, base: &Path) -> Job {
+        let (declared, name) = declared();
+        let groups = KeyGroups::new(GROUPS, 1);
+        let (task, tables) = restored(vec![table.clone()]);
+        let setup = StoreSetup { memory: MEMORY, base, name: "state-0-0-1".to_owned(), tables, restored: Some(&task) };
+        let mut states = KeyedStates::over(declared, groups, groups.range_of(0));
+        states.keep_in(StoredRows::open(setup, groups.range_of(0), None).unwrap());
+        Job { states, name, model }
+    }
+
     /// Takes a checkpoint into `folder`. The table, and how many bytes an earlier one had written.
     fn checkpoint(&mut self, checkpoint: u64, base: Option<u64>, folder: &Path) -> (TableSnapshot, u64) {
+        self.states.stored.as_ref().unwrap().begin_checkpoint(checkpoint);
         self.states.begin(0, None);
         while self.states.step_stored(100) {}
         let snapshot = self.states.finish_stored().unwrap();
@@ -122,6 +134,36 @@ fn a_checkpoint_refers_to_files_of_its_base_and_adds_what_is_new() {
         let found = in_files(std::slice::from_ref(table), 1, 0, folder.path());
         assert_eq!(found, job.model);
     }
+}
+
+#[test]
+fn a_checkpoint_refers_to_what_its_task_began_with_only_until_there_is_another_base() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job = Job::new(8 << 20);
+    job.set(0..5000, 1);
+    let (first, _) = job.checkpoint(1, None, folder.path());
+    let mut again = Job::restored(job.model.clone(), &first, folder.path());
+    let (second, reused) = again.checkpoint(2, Some(1), folder.path());
+    assert_eq!((reused, uris(&second)), (first.size(), uris(&first)));
+    // Checkpoint 2 had no rows and is complete: the files of the first one are gone.
+    let mut other = Job::restored(job.model.clone(), &first, folder.path());
+    other.states.stored.as_ref().unwrap().begin_checkpoint(2);
+    let (third, reused) = other.checkpoint(3, Some(2), folder.path());
+    assert_eq!((reused, uris(&third).is_disjoint(&uris(&first))), (0, true));
+    assert_eq!(in_files(&[third], 1, 0, folder.path()), job.model);
+}
+
+#[test]
+fn subtasks_with_the_same_files_write_them_under_different_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut job = Job::new(8 << 20);
+    job.set(0..500, 1);
+    let (first, _) = job.checkpoint(1, None, folder.path());
+    let two = [(); 2].map(|()| {
+        let mut one = Job::restored(job.model.clone(), &first, folder.path());
+        uris(&one.checkpoint(2, None, folder.path()).0)
+    });
+    assert!(two[0].is_disjoint(&two[1]), "{two:?}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use weir_dataflow::source::{
 };
 
 use self::rows::RowReader;
-use super::files::{Cutting, FileEnumerator, FileSplit, SkipLog, Skipped, enumerate};
+use super::files::{Cutting, FileEnumerator, FileSplit, SkipLog, Skipped, Turns, enumerate};
 
 /// Rows emitted by one poll.
 const POLL: usize = 2048;
@@ -207,8 +207,7 @@ pub struct CsvReader<T> {
     skips: SkipLog,
     /// The one read now is the last.
     splits: Vec<FileSplit>,
-    /// How many have been begun.
-    begun: u64,
+    turns: Turns,
     open: Option<RowReader>,
     rows: PhantomData<fn() -> T>,
 }
@@ -219,7 +218,7 @@ impl<T> CsvReader<T> {
             dialect: Arc::clone(&source.dialect),
             skips: SkipLog::new(&source.skipped, "rows"),
             splits: Vec::new(),
-            begun: 0,
+            turns: Turns::default(),
             open: None,
             rows: PhantomData,
         }
@@ -238,18 +237,18 @@ impl<T: DeserializeOwned + 'static> CsvReader<T> {
         let rows = match &mut self.open {
             Some(rows) => rows,
             none => {
-                self.begun += 1;
-                out.enter_split(self.begun);
+                self.turns.begin();
                 none.insert(RowReader::open(split, &self.dialect)?)
             }
         };
+        self.turns.tell(out);
         for _ in 0..limit {
             match rows.next::<T>(split, &self.dialect) {
                 Ok(Some(row)) => out.push(row),
                 Ok(None) => {
                     self.open = None;
                     self.splits.pop();
-                    out.leave_split(self.begun);
+                    self.turns.end(out);
                     return Ok(if self.splits.is_empty() { ReaderStatus::NeedSplit } else { ReaderStatus::More });
                 }
                 Err(rows::RowError::Bad(bad)) if self.dialect.bad_rows == BadRows::Skip => {
@@ -270,6 +269,7 @@ impl<T: DeserializeOwned + 'static> SourceReader for CsvReader<T> {
     fn add_split(&mut self, split: FileSplit) -> Result<(), SourceError> {
         // Behind the one that is being read.
         self.splits.insert(0, split);
+        self.turns.add();
         Ok(())
     }
 

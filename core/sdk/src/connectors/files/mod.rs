@@ -10,6 +10,7 @@ mod find;
 mod input;
 mod skipped;
 mod split;
+mod turns;
 
 pub use compression::Compression;
 pub use enumerator::FileEnumerator;
@@ -20,3 +21,4 @@ pub use split::FileSplit;
 pub(super) use enumerator::{Cutting, enumerate};
 pub(super) use input::{SplitInput, line_of};
 pub(super) use skipped::SkipLog;
+pub(super) use turns::Turns;

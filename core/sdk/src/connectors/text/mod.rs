@@ -16,7 +16,7 @@ use weir_dataflow::source::{
 
 pub(super) use self::block::Block;
 use self::lines::LineReader;
-use super::files::{Cutting, FileEnumerator, FileSplit, SkipLog, Skipped, enumerate};
+use super::files::{Cutting, FileEnumerator, FileSplit, SkipLog, Skipped, Turns, enumerate};
 
 /// Bytes read at once: large enough that system calls do not show, small enough to stay in the processor's cache until
 /// the lines have been looked at.
@@ -119,8 +119,7 @@ impl Source for TextSource {
 pub struct TextReader {
     /// The one read now is the last.
     splits: Vec<FileSplit>,
-    /// How many have been begun.
-    begun: u64,
+    turns: Turns,
     lines: LineReader,
 }
 
@@ -128,7 +127,7 @@ impl TextReader {
     fn new(source: &TextSource, block: usize) -> Self {
         TextReader {
             splits: Vec::new(),
-            begun: 0,
+            turns: Turns::default(),
             lines: LineReader::new(block, source.invalid, SkipLog::new(&source.skipped, "lines")),
         }
     }
@@ -138,15 +137,15 @@ impl TextReader {
         let Some(split) = self.splits.last_mut() else { return Ok(ReaderStatus::NeedSplit) };
         if !self.lines.is_open() {
             self.lines.open(split)?;
-            self.begun += 1;
-            out.enter_split(self.begun);
+            self.turns.begin();
         }
+        self.turns.tell(out);
         if self.lines.emit(split, limit, out)? {
             split.position = self.lines.position();
             return Ok(ReaderStatus::More);
         }
         self.splits.pop();
-        out.leave_split(self.begun);
+        self.turns.end(out);
         Ok(if self.splits.is_empty() { ReaderStatus::NeedSplit } else { ReaderStatus::More })
     }
 }
@@ -164,6 +163,7 @@ impl SourceReader for TextReader {
     fn add_split(&mut self, split: FileSplit) -> Result<(), SourceError> {
         // Behind the one that is being read.
         self.splits.insert(0, split);
+        self.turns.add();
         Ok(())
     }
 
