@@ -108,12 +108,7 @@ where
     fn processing_time<C: Collector<L::Out>>(&mut self, now: EventTime, out: &mut C) -> EventTime {
         self.table.measure(now);
         let Some(clock) = &mut self.clock else { return EventTime::MAX };
-        let now = clock.set(now, &mut self.table);
-        self.table.advance(now.saturating_sub(1), out);
-        match self.table.next_end(now) {
-            EventTime::MAX => EventTime::MAX,
-            last => last.saturating_add(1),
-        }
+        clock.fire(now, &mut self.table, out)
     }
 
     fn flush<C: Collector<L::Out>>(&mut self, _why: Flush, _out: &mut C) {

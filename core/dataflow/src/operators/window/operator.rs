@@ -288,15 +288,26 @@ impl Clock {
         self.now
     }
 
-    /// It is `now`. The time for windows.
-    pub(super) fn set<In, K, L>(&mut self, now: EventTime, table: &mut WindowTable<In, K, L>) -> EventTime
+    /// It is `now`: fires what is over. When to look again; `EventTime::MAX` if nothing waits.
+    pub(super) fn fire<In, K, L, C>(
+        &mut self,
+        now: EventTime,
+        table: &mut WindowTable<In, K, L>,
+        out: &mut C,
+    ) -> EventTime
     where
         K: Record + Clone + Eq + Hash,
         L: WindowLogic<K, In>,
+        C: Collector<L::Out>,
     {
         self.turn(now, table);
         self.looks_in = 0;
-        self.now
+        // A window is over when its last millisecond is, not when it begins.
+        table.advance(self.now.saturating_sub(1), out);
+        match table.next_end(self.now) {
+            EventTime::MAX => EventTime::MAX,
+            last => last.saturating_add(1),
+        }
     }
 
     fn turn<In, K, L>(&mut self, now: EventTime, table: &mut WindowTable<In, K, L>)
@@ -386,13 +397,7 @@ where
     fn processing_time<C: Collector<L::Out>>(&mut self, now: EventTime, out: &mut C) -> EventTime {
         self.table.measure(now);
         let Some(clock) = &mut self.clock else { return EventTime::MAX };
-        // A window is over when its last millisecond is, not when it begins.
-        let now = clock.set(now, &mut self.table);
-        self.table.advance(now.saturating_sub(1), out);
-        match self.table.next_end(now) {
-            EventTime::MAX => EventTime::MAX,
-            last => last.saturating_add(1),
-        }
+        clock.fire(now, &mut self.table, out)
     }
 
     fn flush<C: Collector<L::Out>>(&mut self, _why: Flush, _out: &mut C) {
